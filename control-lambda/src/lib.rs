@@ -1,1 +1,9 @@
-//! Control.
+//! What the Docker API means: requests become lifecycle inputs, inputs become
+//! effects, and effects go through ports.
+//!
+//! Adapters of the ports live in [`embedded`] (one process, one machine) and in
+//! `aws`. Nothing outside those two knows which is in use.
+
+#[cfg(all(feature = "embedded", target_os = "linux"))]
+pub mod embedded;
+pub mod ports;

@@ -1,0 +1,1 @@
+//! Adapters for one process on one machine, with no AWS at all.

@@ -1,0 +1,145 @@
+//! What runs containers: Lambda, or the local sandbox under Lambda's contract.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sockerless_shared::ids::{ContainerId, FunctionName, ImageDigest, RunId};
+use sockerless_shared::spec::Runtime;
+use thiserror::Error;
+
+/// What makes two containers able to share a function.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FunctionShape {
+    /// The image, by the digest of its config.
+    pub image: ImageDigest,
+    /// Which runtime.
+    pub runtime: Runtime,
+    /// Memory in MiB, 128–10,240.
+    pub memory_mib: u32,
+    /// Size of `/tmp` in MiB, 512–10,240.
+    pub tmp_mib: u32,
+    /// Outbound network.
+    pub network: Network,
+    /// Under [`Runtime::Microvm`]: the one container whose writable layer this is.
+    pub owner: Option<ContainerId>,
+}
+
+/// Whether a function reaches anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Loopback only (`--network none`).
+    None,
+    /// Outbound connections.
+    Outbound,
+}
+
+/// A function that can be invoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnsuredFunction {
+    /// Its name.
+    pub name: FunctionName,
+    /// What the host could not give, each a sentence for `create`'s `Warnings`.
+    pub warnings: Vec<String>,
+}
+
+/// The platform's word on an invocation that did not succeed (Lambda's
+/// on-failure destination, the local sandbox's child status).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum InvocationEnd {
+    /// The runtime answered the invocation. Whether the container's exit was
+    /// reported is another matter.
+    Succeeded,
+    /// The time limit, in seconds, passed.
+    TimedOut {
+        /// The limit.
+        limit_s: u32,
+    },
+    /// The memory limit was exceeded.
+    OutOfMemory {
+        /// The limit in MiB.
+        limit_mib: u32,
+    },
+    /// The runtime's process ended or reported an error.
+    Crashed {
+        /// What is known, for people.
+        reason: String,
+    },
+    /// The host was restarted and knows nothing of it any more.
+    Lost,
+}
+
+/// Called by the host once for every accepted invocation that ended.
+#[async_trait]
+pub trait InvocationEvents: Send + Sync {
+    /// `run`'s invocation ended.
+    async fn invocation_ended(&self, run: &RunId, end: InvocationEnd);
+}
+
+/// Why the host did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HostError {
+    /// The function does not exist; ensure it again.
+    #[error("function {0} does not exist")]
+    NoSuchFunction(FunctionName),
+    /// The platform cannot run this shape at all; a sentence for the client.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The payload is larger than the platform takes.
+    #[error("invocation payload of {0} bytes is larger than the platform takes")]
+    PayloadTooLarge(usize),
+    /// Too many at the moment; try again later.
+    #[error("{0}")]
+    Throttled(String),
+    /// It failed; what, on what.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs functions.
+#[async_trait]
+pub trait FunctionHost: Send + Sync {
+    /// Makes sure that a function of this shape exists. May prepare an
+    /// environment ahead of the first invocation. Idempotent.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn ensure(&self, shape: &FunctionShape) -> Result<EnsuredFunction, HostError>;
+
+    /// Accepts one asynchronous invocation; returns when it is accepted, not
+    /// when it runs. Its end is told to the host's [`InvocationEvents`].
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn invoke(
+        &self,
+        function: &FunctionName,
+        run: &RunId,
+        payload: Bytes,
+    ) -> Result<(), HostError>;
+
+    /// Deletes a function with its idle environments; an invocation in flight
+    /// goes on. One that does not exist is no error.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn delete(&self, function: &FunctionName) -> Result<(), HostError>;
+
+    /// Removes what a container under [`Runtime::Microvm`] wrote. Idempotent.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn remove_writable(&self, container: &ContainerId) -> Result<(), HostError>;
+
+    /// What the environment that ran `run` wrote to its own stdout and stderr
+    /// (CloudWatch's log stream), at most the last `limit` bytes; for runs whose
+    /// agent died without a word.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn operator_log(&self, run: &RunId, limit: usize) -> Result<Bytes, HostError>;
+
+    /// Where the agent finds the relay: `ws://` or `wss://`, without a query.
+    fn relay_url(&self) -> String;
+}

@@ -1,0 +1,14 @@
+//! The ports: what the control plane needs from the world. Each has one
+//! contract suite that every adapter passes.
+
+pub mod blobs;
+pub mod environment;
+pub mod function_host;
+pub mod relay;
+pub mod table;
+
+pub use blobs::Blobs;
+pub use environment::Environment;
+pub use function_host::FunctionHost;
+pub use relay::{GatewayEvents, Relay};
+pub use table::Table;

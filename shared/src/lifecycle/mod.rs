@@ -1,0 +1,1 @@
+//! The container's lifecycle: a pure state machine.

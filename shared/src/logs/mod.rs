@@ -1,0 +1,53 @@
+//! A run's output as records, how it is spooled, and how `docker logs` shows it.
+
+pub mod render;
+pub mod spool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::stdcopy::OutputStream;
+use crate::timestamp::Timestamp;
+
+/// One piece of output as it was read from the process. Not necessarily a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// From which stream.
+    pub stream: OutputStream,
+    /// When it was read.
+    pub time: Timestamp,
+    /// The bytes.
+    pub data: Vec<u8>,
+}
+
+/// Which part of a log a client wants (Engine API, `ContainerLogs`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogQuery {
+    /// Whether stdout is wanted.
+    pub stdout: bool,
+    /// Whether stderr is wanted.
+    pub stderr: bool,
+    /// Only lines at or after this.
+    pub since: Option<Timestamp>,
+    /// Only lines before or at this.
+    pub until: Option<Timestamp>,
+    /// Only the last so many lines; `None` for all.
+    pub tail: Option<u64>,
+    /// Whether each line is preceded by its time.
+    pub timestamps: bool,
+    /// Whether the output is raw (the container has a terminal) instead of framed.
+    pub raw: bool,
+}
+
+impl Default for LogQuery {
+    fn default() -> Self {
+        Self {
+            stdout: true,
+            stderr: true,
+            since: None,
+            until: None,
+            tail: None,
+            timestamps: false,
+            raw: false,
+        }
+    }
+}

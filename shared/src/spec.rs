@@ -1,0 +1,77 @@
+//! What a container is to run: the part of Docker's container configuration
+//! that matters inside the invocation, already resolved.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a container runs. See Docker's `--runtime`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// A Lambda function's invocation: read-only root, `/tmp` writable, one
+    /// unprivileged user, no PTY, at most 900 s.
+    #[default]
+    Function,
+    /// A micro virtual machine of its own: writable root, root user, PTY, no
+    /// time limit.
+    Microvm,
+}
+
+impl Runtime {
+    /// The name under which Docker clients ask for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Microvm => "microvm",
+        }
+    }
+}
+
+/// A process to run: a container's own or an exec's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// Program and arguments; never empty.
+    pub args: Vec<String>,
+    /// `KEY=value`, complete: the image's environment, the client's over it,
+    /// and what Docker adds (`PATH`, `HOSTNAME`, `TERM` with a terminal).
+    pub env: Vec<String>,
+    /// Absolute working directory inside the image; made when missing where the root is writable.
+    pub working_dir: String,
+    /// Docker's `user[:group]`; empty for the runtime's default user.
+    pub user: String,
+    /// Whether the client asked for a terminal (`-t`).
+    pub tty: bool,
+    /// Whether stdin is open (`-i`); otherwise it is `/dev/null`.
+    pub open_stdin: bool,
+    /// Size of the terminal at the start, rows and columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
+}
+
+/// A terminal's size in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleSize {
+    /// Rows.
+    pub height: u16,
+    /// Columns.
+    pub width: u16,
+}
+
+/// A container as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Which profile the sandbox has.
+    pub runtime: Runtime,
+    /// The container's main process.
+    pub process: ProcessSpec,
+    /// Whether stdin is closed when the first attached client that carries it
+    /// goes (`StdinOnce`).
+    pub stdin_once: bool,
+    /// `--hostname`, or the container's short id. Set where the runtime can.
+    pub hostname: String,
+    /// Signal number sent to stop the container (the image's or the client's
+    /// `StopSignal`); used when the time limit approaches too.
+    pub stop_signal: i32,
+    /// Seconds between that signal and SIGKILL.
+    pub stop_timeout_s: u32,
+}
