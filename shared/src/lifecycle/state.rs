@@ -1,0 +1,125 @@
+//! What is known of a container's life.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Nonce, RunId};
+use crate::timestamp::Timestamp;
+
+/// A container's life so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// What is known.
+    pub phase: Phase,
+    /// What the last client asked for.
+    pub desired: Desired,
+    /// The present run, or the last one.
+    pub run: Option<Run>,
+    /// How the last run ended; `None` while there has been none, and while one goes on.
+    pub exit: Option<Exit>,
+    /// Whether the container goes when its run ends (`--rm`).
+    pub auto_remove: bool,
+}
+
+impl Lifecycle {
+    /// A container that was just created.
+    #[must_use]
+    pub const fn created(auto_remove: bool) -> Self {
+        Self {
+            phase: Phase::Created,
+            desired: Desired::Stopped,
+            run: None,
+            exit: None,
+            auto_remove,
+        }
+    }
+
+    /// The run that is going on, if one is.
+    #[must_use]
+    pub fn current_run(&self) -> Option<&Run> {
+        match self.phase {
+            Phase::Starting | Phase::Running | Phase::Paused => self.run.as_ref(),
+            Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => None,
+        }
+    }
+}
+
+/// What is known of a container. Docker's `State.Status`, with `starting`,
+/// which Docker shows as what was before, since `start` has not been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Never started.
+    Created,
+    /// Invoked; its process does not run yet.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// Its processes are stopped.
+    Paused,
+    /// Its last run ended.
+    Exited,
+    /// Its records and data are being removed.
+    Removing,
+    /// Its removal failed.
+    Dead,
+}
+
+/// What a client wants of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// That it does not run.
+    Stopped,
+    /// That it runs.
+    Running,
+    /// That it ends and runs again.
+    Restarted,
+    /// That it ends and is removed.
+    Removed,
+}
+
+/// One execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// The nonce of the agent that claimed it.
+    pub nonce: Option<Nonce>,
+    /// When its invocation was asked for.
+    pub requested_at: Timestamp,
+    /// When its process began to run.
+    pub started_at: Option<Timestamp>,
+    /// When the platform ends it at the latest; `None` where there is no limit.
+    pub deadline: Option<Timestamp>,
+    /// Process id as the agent sees it; 0 before the start.
+    pub pid: u32,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// When.
+    pub at: Timestamp,
+    /// Docker's exit code.
+    pub code: i32,
+    /// Whether memory ran out.
+    pub oom_killed: bool,
+    /// What a person needs to know beyond the code; empty when nothing.
+    pub error: String,
+    /// How it was learned.
+    pub evidence: Evidence,
+    /// Whether a client has been told; from then on it stays as it is.
+    pub told: bool,
+}
+
+/// How the end of a run was learned. The later in this order, the stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// The deadline passed without a word.
+    Sweep,
+    /// The platform says so.
+    Platform,
+    /// The agent reported it.
+    Agent,
+}
