@@ -1,1 +1,4 @@
 //! Adapters for one process on one machine, with no AWS at all.
+
+pub mod environment;
+pub mod table;

@@ -1,0 +1,3 @@
+//! The embedded adapters.
+
+mod table;
