@@ -10,5 +10,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod logs;
 pub mod protocol;
+#[cfg(feature = "quic")]
+pub mod quic;
 pub mod spec;
 pub mod timestamp;
