@@ -1,10 +1,13 @@
 //! One contract suite per port, run against every adapter of it. A suite is a
-//! module of `async fn case(&dyn Port)`; the list of its cases is a macro that
-//! makes one test of each for an adapter.
+//! module of `async fn case(port)`; the list of its cases is a macro that makes
+//! one test of each for an adapter.
 
 #![cfg(all(feature = "embedded", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod blobs;
+mod http;
+mod relay;
 mod table;
 
 mod embedded;

@@ -1,3 +1,7 @@
 //! The embedded adapters.
 
+mod blobs;
+mod chaos;
+mod gateway;
+mod harness;
 mod table;
