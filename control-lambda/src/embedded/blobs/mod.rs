@@ -21,6 +21,7 @@ use sockerless_shared::protocol::mac::Key;
 use sockerless_shared::timestamp::Timestamp;
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::RwLock;
 
 use crate::ports::blobs::{BlobError, BlobName, ByteStream};
 use crate::ports::{Blobs, Environment};
@@ -30,10 +31,6 @@ pub use url::{UrlError, UrlMethod};
 /// Bodies are read in pieces of this many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// How often a file is put into a folder that somebody else removes as empty
-/// at the same moment, before that is called a failure.
-const RENAME_ATTEMPTS: u32 = 8;
-
 /// [`Blobs`] in a folder.
 pub struct FolderBlobs {
     incoming: PathBuf,
@@ -41,6 +38,9 @@ pub struct FolderBlobs {
     base_url: String,
     key: Key,
     environment: Arc<dyn Environment>,
+    /// Written by whoever removes empty folders, read by whoever makes one to
+    /// put a file there.
+    folders: RwLock<()>,
 }
 
 impl FolderBlobs {
@@ -78,6 +78,7 @@ impl FolderBlobs {
             base_url: base_url.trim_end_matches('/').to_owned(),
             key,
             environment,
+            folders: RwLock::default(),
         })
     }
 
@@ -115,6 +116,7 @@ impl Blobs for FolderBlobs {
         }
         file.flush().await.map_err(failed)?;
         drop(file);
+        let _no_folder_vanishes = self.folders.read().await;
         incoming.move_to(&self.place(name)).await.map_err(failed)?;
         Ok(size)
     }
@@ -146,6 +148,7 @@ impl Blobs for FolderBlobs {
             Err(error) if is_absence(&error) => return Ok(()),
             Err(error) => return Err(failed("delete", name, &error)),
         }
+        let _no_folder_is_needed = self.folders.write().await;
         // Folders are removed as far up as they are empty; the first that is not says so.
         let mut folder = place.parent();
         while let Some(empty) = folder.filter(|folder| *folder != self.stored) {
@@ -171,23 +174,12 @@ impl Incoming {
     }
 
     async fn move_to(mut self, place: &Path) -> io::Result<()> {
-        let folder = place.parent().unwrap_or(place);
-        let mut attempt = 1;
-        loop {
+        if let Some(folder) = place.parent() {
             path::make_private_folders(folder).await?;
-            match fs::rename(self.path(), place).await {
-                Ok(()) => {
-                    self.0 = None;
-                    return Ok(());
-                }
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && attempt < RENAME_ATTEMPTS =>
-                {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
         }
+        fs::rename(self.path(), place).await?;
+        self.0 = None;
+        Ok(())
     }
 }
 
