@@ -1,9 +1,10 @@
 //! What the Docker API means: requests become lifecycle inputs, inputs become
 //! effects, and effects go through ports.
 //!
-//! Adapters of the ports live in [`embedded`] (one process, one machine) and in
+//! Adapters of the ports live in `embedded` (one process, one machine) and in
 //! `aws`. Nothing outside those two knows which is in use.
 
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 pub mod embedded;
 pub mod ports;
+pub mod store;

@@ -4,11 +4,13 @@
 pub mod blobs;
 pub mod environment;
 pub mod function_host;
+pub mod jobs;
 pub mod relay;
 pub mod table;
 
 pub use blobs::Blobs;
 pub use environment::Environment;
 pub use function_host::FunctionHost;
+pub use jobs::Jobs;
 pub use relay::{GatewayEvents, Relay};
 pub use table::Table;

@@ -1,0 +1,253 @@
+//! What agents say.
+
+use sockerless_shared::ids::{ConnectionId, ExecId, RunId};
+use sockerless_shared::lifecycle::{Evidence, Input};
+use sockerless_shared::protocol::VERSION;
+use sockerless_shared::protocol::control::{
+    AgentMessage, Command, ControlToAgent, ExitStatus, LogSpool, Report, StartFailure,
+};
+
+use sockerless_shared::answer::Part;
+use sockerless_shared::timestamp::Timestamp;
+
+use super::apply::is_repetition;
+use super::{Control, EngineError, settle};
+use crate::store::execs::ExecState;
+use crate::store::peers::Peer;
+use crate::store::runs::RunRecord;
+use crate::store::waiters::{AGENTS, Wait};
+
+impl Control {
+    pub(crate) async fn agent_message(
+        &self,
+        connection: &ConnectionId,
+        run: &RunId,
+        message: AgentMessage,
+    ) -> Result<(), EngineError> {
+        match message {
+            AgentMessage::Hello { version: _, certificate_sha256 } => {
+                self.agent_hello(connection, run, certificate_sha256).await
+            }
+            AgentMessage::Report { seq, report } => {
+                self.agent_report(run, report).await?;
+                let ack = ControlToAgent::Ack { seq };
+                self.post_or_forget(connection, serde_json::to_string(&ack)?).await;
+                Ok(())
+            }
+            AgentMessage::CommandDone { id, error } => self.command_done(run, id, error).await,
+            AgentMessage::Heartbeat => Ok(()),
+        }
+    }
+
+    /// The agent is there, for the first time or again: it may begin, streams
+    /// that wait for it can be opened, and what it has not confirmed is said again.
+    async fn agent_hello(
+        &self,
+        connection: &ConnectionId,
+        run: &RunId,
+        certificate: String,
+    ) -> Result<(), EngineError> {
+        let changed = self
+            .store
+            .update_run(run, |record| {
+                record.connection = Some(connection.clone());
+                record.certificate_sha256 = Some(certificate.clone());
+            })
+            .await?;
+        let Some((record, ())) = changed else { return Ok(()) };
+        let welcome = ControlToAgent::Welcome { version: VERSION };
+        self.post_or_forget(connection, serde_json::to_string(&welcome)?).await;
+        let peer = Peer {
+            namespace: record.namespace.clone(),
+            token: None,
+            token_expires: None,
+            connection: Some(connection.clone()),
+        };
+        self.store.put_peer(&record.peer, &peer).await?;
+        self.open_waiting_streams(run, &record).await?;
+        if record.started {
+            self.repeat_commands(connection, run).await?;
+        }
+        Ok(())
+    }
+
+    async fn open_waiting_streams(&self, run: &RunId, record: &RunRecord) -> Result<(), EngineError> {
+        for waiter in self.store.waiters(&record.container, AGENTS).await? {
+            let Wait::Agent { operation } = &waiter.wait else { continue };
+            let Some(meta) = self.store.answer(&waiter.answer).await? else {
+                self.store.take_waiter(&record.container, &waiter).await?;
+                continue;
+            };
+            let target = self.stream_target(run, record, &meta.peer, operation.clone())?;
+            if let Some(target) = target
+                && self.store.take_waiter(&record.container, &waiter).await?
+            {
+                self.deliver(&waiter.answer, vec![Part::Stream(target), Part::End]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn repeat_commands(&self, connection: &ConnectionId, run: &RunId) -> Result<(), EngineError> {
+        for (id, pending) in self.store.pending_commands(run).await? {
+            let message = ControlToAgent::Command { id, command: pending.command };
+            self.post_or_forget(connection, serde_json::to_string(&message)?).await;
+        }
+        Ok(())
+    }
+
+    async fn agent_report(&self, run: &RunId, report: Report) -> Result<(), EngineError> {
+        let Some(record) = self.store.run(run).await? else { return Ok(()) };
+        match report {
+            Report::Started { at, pid } => self.process_started(run, &record, at, pid).await,
+            Report::StartFailed { at, failure } => {
+                self.keep_logs(run, &empty_spool()).await?;
+                let failure = StartFailure { message: docker_start_failure(&failure), ..failure };
+                self.step_by_report(&record, Input::StartFailed { run: run.clone(), at, failure }).await
+            }
+            Report::Exited { at, status, logs } => {
+                self.keep_logs(run, &logs).await?;
+                let input = self.ended_by_agent(run, at, &status);
+                self.step_by_report(&record, input).await
+            }
+            Report::ExecStarted { exec, pid } => self.exec_started(&record, &exec, pid).await,
+            Report::ExecExited { exec, code } => self.exec_exited(&record, &exec, code).await,
+        }
+    }
+
+    async fn process_started(
+        &self,
+        run: &RunId,
+        record: &RunRecord,
+        at: Timestamp,
+        pid: u32,
+    ) -> Result<(), EngineError> {
+        self.step_by_report(record, Input::Started { run: run.clone(), at, pid }).await?;
+        let changed = self.store.update_run(run, |record| !std::mem::replace(&mut record.started, true)).await?;
+        // Commands that came before there was anything to send them to.
+        if let Some((record, true)) = changed
+            && let Some(connection) = &record.connection
+        {
+            self.repeat_commands(connection, run).await?;
+        }
+        Ok(())
+    }
+
+    /// Steps; a report that arrives again finds its work done, but perhaps not
+    /// what follows from it.
+    async fn step_by_report(&self, record: &RunRecord, input: Input) -> Result<(), EngineError> {
+        match self.apply(&record.namespace, &record.container, input).await {
+            Ok(_) | Err(EngineError::NoSuchContainer(_)) => Ok(()),
+            Err(EngineError::Refused(refusal)) => {
+                if is_repetition(refusal)
+                    && let Some(found) = self.store.container(&record.namespace, &record.container).await?
+                {
+                    self.settle(&found.record).await?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn keep_logs(&self, run: &RunId, logs: &LogSpool) -> Result<(), EngineError> {
+        self.store
+            .update_run(run, |record| {
+                if record.logs.is_none() {
+                    record.logs = Some(logs.clone());
+                }
+            })
+            .await?;
+        Ok(())
+    }
+
+    fn ended_by_agent(&self, run: &RunId, at: Timestamp, status: &ExitStatus) -> Input {
+        let error = if status.time_limit {
+            let limit = self.config.function_time_limit.as_secs();
+            format!("the time limit of a function, {limit} s, ended the container; use --runtime microvm for longer work")
+        } else {
+            String::new()
+        };
+        Input::Ended {
+            run: run.clone(),
+            at,
+            code: status.code,
+            oom_killed: status.oom_killed,
+            error,
+            evidence: Evidence::Agent,
+        }
+    }
+
+    async fn exec_started(&self, record: &RunRecord, exec: &ExecId, pid: u32) -> Result<(), EngineError> {
+        self.store
+            .update_exec(&record.namespace, exec, |exec| match exec.state {
+                ExecState::Created | ExecState::Starting => exec.state = ExecState::Running { pid },
+                ExecState::Exited { pid: 0, code } => exec.state = ExecState::Exited { pid, code },
+                ExecState::Running { .. } | ExecState::Exited { .. } => {}
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn exec_exited(&self, record: &RunRecord, exec: &ExecId, code: i32) -> Result<(), EngineError> {
+        self.store
+            .update_exec(&record.namespace, exec, |exec| {
+                exec.state = match exec.state {
+                    ExecState::Created | ExecState::Starting => ExecState::Exited { pid: 0, code },
+                    ExecState::Running { pid } => ExecState::Exited { pid, code },
+                    exited @ ExecState::Exited { .. } => exited,
+                };
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn command_done(&self, run: &RunId, id: u64, error: Option<String>) -> Result<(), EngineError> {
+        let Some(pending) = self.store.pending_command(run, id).await? else { return Ok(()) };
+        let paused = match &pending.command {
+            Command::Pause => Some(Input::Paused { run: run.clone() }),
+            Command::Unpause => Some(Input::Unpaused { run: run.clone() }),
+            Command::Stop { .. }
+            | Command::Kill { .. }
+            | Command::Resize { .. }
+            | Command::ResizeExec { .. }
+            | Command::StartExec { .. } => None,
+        };
+        if let Some(input) = paused
+            && error.is_none()
+            && let Some(record) = self.store.run(run).await?
+        {
+            self.step_by_report(&record, input).await?;
+        }
+        if let Some(answer) = &pending.answer {
+            let parts = match &error {
+                None => settle::empty(success_status(&pending.command)),
+                Some(message) => settle::error(500, message),
+            };
+            self.deliver(answer, parts).await?;
+        }
+        self.store.remove_command(run, id).await?;
+        Ok(())
+    }
+}
+
+/// What Docker answers when it has done so.
+const fn success_status(command: &Command) -> u16 {
+    match command {
+        Command::Stop { .. } | Command::Kill { .. } | Command::Pause | Command::Unpause => 204,
+        Command::Resize { .. } | Command::ResizeExec { .. } | Command::StartExec { .. } => 200,
+    }
+}
+
+fn empty_spool() -> LogSpool {
+    LogSpool::Inline { data: String::new() }
+}
+
+/// Docker's words around what the runtime says.
+pub(crate) fn docker_start_failure(failure: &StartFailure) -> String {
+    format!(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: \
+         runc create failed: unable to start container process: {}: unknown",
+        failure.message
+    )
+}

@@ -1,0 +1,174 @@
+//! One lifecycle input to one container: load, step, save, act.
+
+use sockerless_shared::ids::{ContainerId, Namespace, RunId};
+use sockerless_shared::lifecycle::{Effect, Event, Input, Refusal, StartResult, step};
+use sockerless_shared::protocol::control::{Command, ControlToAgent, StartFailure};
+use sockerless_shared::spec::Runtime;
+use sockerless_shared::timestamp::Timestamp;
+
+use super::{Control, EngineError};
+use crate::store::containers::{Container, MAX_REMEMBERED_RUNS};
+use crate::store::runs::PendingCommand;
+
+impl Control {
+    /// Steps a container and carries out what follows.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] when the state does not allow it,
+    /// [`EngineError::NoSuchContainer`], or when a port fails.
+    pub async fn apply(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        input: Input,
+    ) -> Result<Container, EngineError> {
+        let now = self.environment.now();
+        let changed = self
+            .store
+            .update_container(namespace, id, |container| {
+                let (next, effects) = step(&container.lifecycle, input.clone(), now)?;
+                container.lifecycle = next;
+                if let Input::Start { run, .. } = &input {
+                    remember_run(&mut container.runs, run);
+                }
+                Ok::<_, EngineError>(effects)
+            })
+            .await?;
+        let Some((container, effects)) = changed else {
+            return Err(EngineError::NoSuchContainer(id.clone()));
+        };
+        self.act(&container, effects).await?;
+        Ok(container)
+    }
+
+    /// Steps with a start of a fresh run.
+    ///
+    /// # Errors
+    /// As [`Control::apply`].
+    pub async fn start(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        runtime: Runtime,
+    ) -> Result<Container, EngineError> {
+        let run = RunId::from_random(self.environment.random());
+        let deadline = self.deadline(runtime);
+        self.apply(namespace, id, Input::Start { run, deadline }).await
+    }
+
+    fn deadline(&self, runtime: Runtime) -> Option<Timestamp> {
+        match runtime {
+            Runtime::Function => {
+                Some(self.environment.now().plus(self.config.function_time_limit))
+            }
+            Runtime::Microvm => None,
+        }
+    }
+
+    async fn act(&self, container: &Container, effects: Vec<Effect>) -> Result<(), EngineError> {
+        for effect in effects {
+            match effect {
+                Effect::Invoke { run } => Box::pin(self.invoke(container, &run)).await?,
+                Effect::Tell { run, command } => {
+                    self.tell(&run, PendingCommand { command, answer: None }).await?;
+                }
+                Effect::AnswerStart(result) => self.answer_starts(container, &result).await?,
+                Effect::AnswerExit => self.answer_exits(container).await?,
+                Effect::Emit(event) => emit(container, &event),
+                Effect::Revoke { run } => self.revoke(&run).await?,
+                Effect::StartAgain => Box::pin(self.start_again(container)).await?,
+                Effect::Erase => self.erase(container).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a command to a run's agent: at once when its process runs, else
+    /// as soon as it does. Kept and sent again until the agent confirms it.
+    pub(crate) async fn tell(&self, run: &RunId, pending: PendingCommand) -> Result<(), EngineError> {
+        let Some((id, record)) = self.store.add_command(run, &pending).await? else { return Ok(()) };
+        if record.started
+            && let Some(connection) = &record.connection
+        {
+            let message = ControlToAgent::Command { id, command: pending.command };
+            self.post_or_forget(connection, serde_json::to_string(&message)?).await;
+        }
+        Ok(())
+    }
+
+    /// Makes a run's token worthless. Its agent may still come back for an
+    /// acknowledgement that it missed; that rests on its nonce.
+    async fn revoke(&self, run: &RunId) -> Result<(), EngineError> {
+        let expires = self.environment.now().plus(std::time::Duration::from_secs(300));
+        self.store.update_run(run, |record| record.token_expires = Some(expires)).await?;
+        Ok(())
+    }
+
+    async fn start_again(&self, container: &Container) -> Result<(), EngineError> {
+        let Container { namespace, id, shape, .. } = container;
+        match self.start(namespace, id, shape.runtime).await {
+            // Somebody else already did, or removed it meanwhile.
+            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reports that a run could not be started, in Docker's words.
+    pub(crate) async fn start_failed(
+        &self,
+        container: &Container,
+        run: &RunId,
+        failure: StartFailure,
+    ) -> Result<(), EngineError> {
+        let at = self.environment.now();
+        let input = Input::StartFailed { run: run.clone(), at, failure };
+        match self.apply(&container.namespace, &container.id, input).await {
+            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn remember_run(runs: &mut Vec<RunId>, run: &RunId) {
+    runs.push(run.clone());
+    if runs.len() > MAX_REMEMBERED_RUNS {
+        runs.remove(0);
+    }
+}
+
+/// Events of a container's life go to the operator's log.
+fn emit(container: &Container, event: &Event) {
+    tracing::info!(container = container.id.short(), name = container.name, ?event, "container event");
+}
+
+/// The refusals that mean "this has already happened", for inputs that arrive more than once.
+#[must_use]
+pub(crate) const fn is_repetition(refusal: Refusal) -> bool {
+    match refusal {
+        Refusal::NothingNew | Refusal::OtherRun => true,
+        Refusal::AlreadyStarted
+        | Refusal::AlreadyStopped
+        | Refusal::NotRunning
+        | Refusal::IsPaused
+        | Refusal::NotPaused
+        | Refusal::IsRunning
+        | Refusal::IsBeingRemoved
+        | Refusal::MarkedForRemoval
+        | Refusal::ClaimedByOther => false,
+    }
+}
+
+/// Whether a start went well.
+#[must_use]
+pub(crate) const fn started(result: &StartResult) -> bool {
+    match result {
+        StartResult::Running => true,
+        StartResult::Failed(_) => false,
+    }
+}
+
+/// Signals of [`Command`]s that end a container whatever it does.
+#[must_use]
+pub(crate) const fn is_final(command: &Command) -> bool {
+    matches!(command, Command::Kill { signal: 9 })
+}

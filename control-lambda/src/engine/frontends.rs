@@ -1,0 +1,73 @@
+//! What frontends say.
+
+use sockerless_shared::ids::{ConnectionId, PeerId};
+use sockerless_shared::protocol::VERSION;
+use sockerless_shared::protocol::control::{ControlToFrontend, FrontendMessage};
+use sockerless_shared::protocol::relay::Ticket;
+
+use super::answers::TICKET_LIFETIME;
+use super::{Control, EngineError};
+use crate::store::peers::Peer;
+
+impl Control {
+    pub(crate) async fn frontend_message(
+        &self,
+        connection: &ConnectionId,
+        peer: &PeerId,
+        message: FrontendMessage,
+    ) -> Result<(), EngineError> {
+        match message {
+            FrontendMessage::Hello { version: _ } => {
+                if let Some(known) = self.store.peer(peer).await? {
+                    let here = Peer { connection: Some(connection.clone()), ..known };
+                    self.store.put_peer(peer, &here).await?;
+                }
+                self.reply(connection, &ControlToFrontend::Welcome { version: VERSION }).await
+            }
+            FrontendMessage::Resume { answer, from } => {
+                match self.store.answer(&answer).await? {
+                    Some(meta) if meta.peer == *peer => {
+                        for (seq, part) in self.store.parts_from(&answer, from).await? {
+                            let answer = answer.clone();
+                            self.reply(connection, &ControlToFrontend::Part { answer, seq, part }).await?;
+                        }
+                        Ok(())
+                    }
+                    Some(_) | None => {
+                        self.reply(connection, &ControlToFrontend::NoSuchAnswer { answer }).await
+                    }
+                }
+            }
+            FrontendMessage::Done { answer } => {
+                let mine = self.store.answer(&answer).await?.is_some_and(|meta| meta.peer == *peer);
+                if mine {
+                    self.store.erase_answer(&answer).await?;
+                }
+                Ok(())
+            }
+            FrontendMessage::Locate { peer: wanted } => {
+                let ticket = self.ticket(peer, &wanted).await?;
+                self.reply(connection, &ControlToFrontend::Located { peer: wanted, ticket }).await
+            }
+        }
+    }
+
+    /// A ticket from one peer to another of the same namespace.
+    async fn ticket(&self, from: &PeerId, to: &PeerId) -> Result<Option<Ticket>, EngineError> {
+        let (Some(sender), Some(receiver)) = (self.store.peer(from).await?, self.store.peer(to).await?) else {
+            return Ok(None);
+        };
+        if sender.namespace != receiver.namespace {
+            return Ok(None);
+        }
+        let expires = self.environment.now().plus(TICKET_LIFETIME);
+        Ok(receiver.connection.map(|to_connection| {
+            Ticket::issue(&self.relay_key, from, to, &to_connection, expires)
+        }))
+    }
+
+    async fn reply(&self, connection: &ConnectionId, message: &ControlToFrontend) -> Result<(), EngineError> {
+        self.post_or_forget(connection, serde_json::to_string(message)?).await;
+        Ok(())
+    }
+}

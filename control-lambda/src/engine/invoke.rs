@@ -1,0 +1,164 @@
+//! One run: its credentials, its payload, its invocation, its end as the platform tells it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sockerless_shared::ids::{FunctionName, PeerId, RunId};
+use sockerless_shared::lifecycle::{Evidence, Input};
+use sockerless_shared::protocol::VERSION;
+use sockerless_shared::protocol::control::StartFailure;
+use sockerless_shared::protocol::invocation::{Invocation, MAX_PAYLOAD_BYTES};
+use sockerless_shared::protocol::mac::Token;
+
+use super::settle::log_blob;
+use super::{Control, EngineError};
+use crate::ports::function_host::{HostError, InvocationEnd, InvocationEvents};
+use crate::store::containers::Container;
+use crate::store::runs::RunRecord;
+
+/// How long after its deadline a run's token and log upload are still good.
+const AFTER_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// How long the log upload of a run without a deadline is good.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The exit code that Docker gives a container which it lost.
+const LOST: i32 = 255;
+/// The exit code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
+
+impl Control {
+    /// Invokes a run's function. What the host refuses becomes a failed start.
+    pub(crate) async fn invoke(&self, container: &Container, run: &RunId) -> Result<(), EngineError> {
+        match self.try_invoke(container, run).await {
+            Ok(()) => Ok(()),
+            Err(EngineError::Host(error)) => {
+                let failure = StartFailure { code: 128, message: error.to_string() };
+                self.start_failed(container, run, failure).await
+            }
+            Err(error) => {
+                let failure = StartFailure { code: 128, message: error.to_string() };
+                self.start_failed(container, run, failure).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_invoke(&self, container: &Container, run: &RunId) -> Result<(), EngineError> {
+        let token = Token::from_random(self.environment.random());
+        let peer = PeerId::from_random(self.environment.random());
+        let deadline = container.lifecycle.run.as_ref().and_then(|run| run.deadline);
+        let record = RunRecord {
+            namespace: container.namespace.clone(),
+            container: container.id.clone(),
+            peer: peer.clone(),
+            token: Some(token.hash()),
+            token_expires: deadline.map(|deadline| deadline.plus(AFTER_DEADLINE)),
+            connection: None,
+            certificate_sha256: None,
+            started: false,
+            next_command: 1,
+            logs: None,
+        };
+        self.store.create_run(run, &record).await?;
+        let upload_until = deadline
+            .map_or_else(|| self.environment.now().plus(NO_DEADLINE), |deadline| deadline.plus(AFTER_DEADLINE));
+        let invocation = Invocation {
+            version: VERSION,
+            run: run.clone(),
+            container: container.id.clone(),
+            peer,
+            token,
+            grant_key: self.grant_key(run),
+            relay_url: self.host.relay_url(),
+            log_upload_url: self.blobs.upload_url(&log_blob(run)?, upload_until).await?,
+            spec: crate::api::containers::spec::container_spec(container),
+        };
+        let payload = Bytes::from(serde_json::to_vec(&invocation)?);
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(HostError::Unsupported(format!(
+                "arguments and environment make an invocation of {} bytes, and Lambda takes {MAX_PAYLOAD_BYTES}; \
+                 put large values into the image or fetch them from inside the container",
+                payload.len()
+            ))
+            .into());
+        }
+        let function = self.present_function(container).await?;
+        self.host.invoke(&function, run, payload).await?;
+        Ok(())
+    }
+
+    /// The container's function, made again should it have been swept.
+    async fn present_function(&self, container: &Container) -> Result<FunctionName, EngineError> {
+        Ok(self.host.ensure(&container.shape).await?.name)
+    }
+
+    /// Takes the platform's word on a run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn platform_report(&self, run: &RunId, end: InvocationEnd) -> Result<(), EngineError> {
+        let Some(record) = self.store.run(run).await? else { return Ok(()) };
+        let Some((code, oom_killed, error)) = exit_by_platform(&end) else { return Ok(()) };
+        let at = self.environment.now();
+        let input =
+            Input::Ended { run: run.clone(), at, code, oom_killed, error, evidence: Evidence::Platform };
+        match self.apply(&record.namespace, &record.container, input).await {
+            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl InvocationEvents for Control {
+    async fn invocation_ended(&self, run: &RunId, end: InvocationEnd) {
+        if let Err(error) = self.platform_report(run, end).await {
+            tracing::error!(%run, %error, "the end of an invocation could not be recorded; the sweep will");
+        }
+    }
+}
+
+/// Docker's exit code, `OOMKilled` and `Error` for an end that the platform
+/// reports; `None` where the agent's own report says it, or will.
+fn exit_by_platform(end: &InvocationEnd) -> Option<(i32, bool, String)> {
+    match end {
+        InvocationEnd::Succeeded => None,
+        InvocationEnd::TimedOut { limit_s } => Some((
+            KILLED,
+            false,
+            format!("the time limit of a function, {limit_s} s, ended the container; use --runtime microvm for longer work"),
+        )),
+        InvocationEnd::OutOfMemory { limit_mib } => Some((
+            KILLED,
+            true,
+            format!("the container needed more than its {limit_mib} MiB of memory; give it more with -m"),
+        )),
+        InvocationEnd::Crashed { reason } => Some((
+            LOST,
+            false,
+            format!("the container's environment ended without reporting an exit: {reason}; see `docker logs` for its last words"),
+        )),
+        InvocationEnd::Lost => Some((
+            LOST,
+            false,
+            "the process that ran the container was restarted while it ran, and the container ended with it; start it again".to_owned(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_platforms_word_becomes_dockers_state() {
+        assert_eq!(exit_by_platform(&InvocationEnd::Succeeded), None);
+        let (code, oom, error) = exit_by_platform(&InvocationEnd::OutOfMemory { limit_mib: 128 }).unwrap();
+        assert_eq!((code, oom), (137, true));
+        assert!(error.contains("128 MiB"));
+        let (code, oom, _) = exit_by_platform(&InvocationEnd::Lost).unwrap();
+        assert_eq!((code, oom), (255, false));
+    }
+}

@@ -1,0 +1,207 @@
+//! The control plane itself: loads, steps, saves, acts.
+//!
+//! - [`apply`]: one lifecycle input to one container, and its effects;
+//! - [`settle`]: what follows from a container's state, whoever died in between;
+//! - [`answers`]: parts of answers to frontends;
+//! - [`gateway`], [`agents`], [`frontends`]: what comes over the relay;
+//! - [`invoke`]: the payload of a run;
+//! - [`logs`]: logs of runs that are over;
+//! - [`upkeep`]: recovery after a restart, the sweep, shutting down.
+
+pub mod agents;
+pub mod answers;
+pub mod apply;
+pub mod frontends;
+pub mod gateway;
+pub mod invoke;
+pub mod logs;
+pub mod settle;
+pub mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sockerless_shared::ids::{ContainerId, ImageDigest, Namespace, RunId};
+use sockerless_shared::lifecycle::Refusal;
+use sockerless_shared::protocol::mac::Key;
+use sockerless_shared::spec::Runtime;
+use thiserror::Error;
+
+use crate::ports::blobs::BlobError;
+use crate::ports::function_host::HostError;
+use crate::ports::jobs::JobError;
+use crate::ports::relay::PostError;
+use crate::ports::{Blobs, Environment, FunctionHost, Jobs, Relay};
+use crate::store::{Store, StoreError};
+
+/// What a control plane is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The records.
+    pub store: Store,
+    /// Clock and randomness.
+    pub environment: Arc<dyn Environment>,
+    /// What runs containers.
+    pub host: Arc<dyn FunctionHost>,
+    /// Connections to agents and frontends.
+    pub relay: Arc<dyn Relay>,
+    /// Large bodies and logs.
+    pub blobs: Arc<dyn Blobs>,
+    /// Work that outlasts a request.
+    pub jobs: Arc<dyn Jobs>,
+    /// The images.
+    pub images: Arc<dyn Images>,
+}
+
+/// What a control plane is told once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The secret from which the relay's and the runs' keys are derived.
+    pub master_key: Key,
+    /// The runtime of a container that names none.
+    pub default_runtime: Runtime,
+    /// Lambda's time limit for a function's invocation; AWS allows 900 s at most.
+    pub function_time_limit: Duration,
+    /// Memory of a function whose container names none, in MiB.
+    pub default_memory_mib: u32,
+    /// Size of `/tmp`, in MiB.
+    pub tmp_mib: u32,
+    /// What `info` and `version` say of the machine or the account.
+    pub place: Place,
+}
+
+/// Where this control plane runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// `local` or `aws`.
+    pub name: String,
+    /// Kernel version, for `version` and `info`.
+    pub kernel: String,
+    /// Operating system in words.
+    pub operating_system: String,
+    /// Processors that a container may use.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Host name.
+    pub host_name: String,
+    /// Where data is kept.
+    pub data_dir: String,
+    /// Docker's name of the architecture, such as `x86_64`.
+    pub architecture: String,
+    /// cgroup version, `1` or `2`; empty where there is none.
+    pub cgroup_version: String,
+    /// Whether a PTY can be had under [`Runtime::Function`]; never on AWS.
+    pub function_has_pty: bool,
+}
+
+/// What the engine asks of the images.
+#[async_trait]
+pub trait Images: Send + Sync {
+    /// The image that a client names, by reference, id or beginning of an id.
+    ///
+    /// # Errors
+    /// A sentence with a status for the client.
+    async fn find(&self, namespace: &Namespace, reference: &str) -> Result<Option<Image>, ImagesError>;
+
+    /// How many images there are.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    async fn count(&self, namespace: &Namespace) -> Result<usize, ImagesError>;
+}
+
+/// An image as far as a container needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// Docker's image id: the digest of the image's config.
+    pub id: ImageDigest,
+    /// The `config` object of the image's OCI configuration (`Env`, `Cmd`, …).
+    pub config: serde_json::Value,
+}
+
+/// Why the images could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct ImagesError {
+    /// HTTP status.
+    pub status: u16,
+    /// Docker's words.
+    pub message: String,
+}
+
+/// The control plane.
+pub struct Control {
+    pub(crate) store: Store,
+    pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) host: Arc<dyn FunctionHost>,
+    pub(crate) relay: Arc<dyn Relay>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) jobs: Arc<dyn Jobs>,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) config: Config,
+    pub(crate) relay_key: Key,
+}
+
+impl Control {
+    /// A control plane of these parts.
+    #[must_use]
+    pub fn new(parts: Parts, config: Config) -> Self {
+        let Parts { store, environment, host, relay, blobs, jobs, images } = parts;
+        let relay_key = config.master_key.derive("relay tickets");
+        Self { store, environment, host, relay, blobs, jobs, images, config, relay_key }
+    }
+
+    /// The records beneath.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The key that signs what streams to this run may do.
+    pub(crate) fn grant_key(&self, run: &RunId) -> Key {
+        self.config.master_key.derive(&format!("grants of run {run}"))
+    }
+}
+
+/// Why the control plane could not do something; turned into Docker's form at the edge.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EngineError {
+    /// The container's state does not allow it.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The container is gone.
+    #[error("no such container: {0}")]
+    NoSuchContainer(ContainerId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The function host failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The relay failed.
+    #[error(transparent)]
+    Relay(#[from] PostError),
+    /// The blob store failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// Background work was not accepted.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// A message could not be written; a bug.
+    #[error("a message could not be encoded: {0}")]
+    Encoding(String),
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<serde_json::Error> for EngineError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Encoding(error.to_string())
+    }
+}

@@ -1,0 +1,190 @@
+//! Answering those who wait, and what else follows from a container's state.
+
+use bytes::Bytes;
+use serde_json::json;
+use sockerless_shared::answer::{Head, Part};
+use sockerless_shared::lifecycle::{Desired, Input, Phase, StartResult};
+use sockerless_shared::protocol::control::StartFailure;
+
+use super::{Control, EngineError};
+use crate::ports::blobs::BlobName;
+use crate::store::containers::Container;
+use crate::store::waiters::{AGENTS, EXITS, REMOVALS, STARTS, Wait, Waiter};
+
+impl Control {
+    /// Does whatever a container's state calls for and may not have been done,
+    /// because the control plane died between saving and acting. Idempotent.
+    ///
+    /// # Errors
+    /// When a port fails.
+    pub async fn settle(&self, container: &Container) -> Result<(), EngineError> {
+        let lifecycle = &container.lifecycle;
+        match lifecycle.phase {
+            Phase::Running | Phase::Paused => {
+                self.answer_starts(container, &StartResult::Running).await
+            }
+            Phase::Exited => {
+                self.answer_starts(container, &StartResult::Running).await?;
+                self.answer_exits(container).await?;
+                if lifecycle.desired == Desired::Restarted {
+                    self.start(&container.namespace, &container.id, container.shape.runtime).await?;
+                }
+                Ok(())
+            }
+            Phase::Removing => {
+                self.answer_exits(container).await?;
+                self.erase(container).await
+            }
+            Phase::Created | Phase::Starting | Phase::Dead => Ok(()),
+        }
+    }
+
+    pub(crate) async fn answer_starts(
+        &self,
+        container: &Container,
+        result: &StartResult,
+    ) -> Result<(), EngineError> {
+        for waiter in self.store.waiters(&container.id, STARTS).await? {
+            if self.store.take_waiter(&container.id, &waiter).await? {
+                let parts = match (&waiter.wait, result) {
+                    (_, StartResult::Running) => empty(204),
+                    (Wait::Restart, StartResult::Failed(failure)) => {
+                        let message = format!("Cannot restart container {}: {}", container.name, failure.message);
+                        error(start_failure_status(failure), &message)
+                    }
+                    (_, StartResult::Failed(failure)) => {
+                        error(start_failure_status(failure), &failure.message)
+                    }
+                };
+                self.deliver(&waiter.answer, parts).await?;
+            }
+        }
+        if !super::apply::started(result) {
+            // A stream that waits for the agent of a run that never was: its end
+            // is all there is to say, the start has said the rest.
+            self.end_agent_waiters(container).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn answer_exits(&self, container: &Container) -> Result<(), EngineError> {
+        let waiters = self.store.waiters(&container.id, EXITS).await?;
+        let mut told = false;
+        for waiter in waiters {
+            if self.store.take_waiter(&container.id, &waiter).await? {
+                let parts = match &waiter.wait {
+                    Wait::Exit => wait_result(container),
+                    Wait::Stop
+                    | Wait::Start
+                    | Wait::Restart
+                    | Wait::RemovedExit
+                    | Wait::Removed
+                    | Wait::Agent { .. } => empty(204),
+                };
+                self.deliver(&waiter.answer, parts).await?;
+                told = true;
+            }
+        }
+        self.end_agent_waiters(container).await?;
+        if told {
+            match Box::pin(self.apply(&container.namespace, &container.id, Input::Told)).await {
+                Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_agent_waiters(&self, container: &Container) -> Result<(), EngineError> {
+        for waiter in self.store.waiters(&container.id, AGENTS).await? {
+            if self.store.take_waiter(&container.id, &waiter).await? {
+                self.deliver(&waiter.answer, vec![Part::End]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all that belongs to a container, its record last, then answers
+    /// those who wait for that. Idempotent: done again, it goes on where it stopped.
+    pub(crate) async fn erase(&self, container: &Container) -> Result<(), EngineError> {
+        for run in &container.runs {
+            self.blobs.delete(&log_blob(run)?).await?;
+            if let Some(record) = self.store.run(run).await? {
+                self.store.erase_peer(&record.peer).await?;
+            }
+        }
+        self.store.erase_execs(&container.namespace, &container.id).await?;
+        if container.shape.owner.is_some() {
+            self.host.remove_writable(&container.id).await?;
+            self.host.delete(&container.function).await?;
+        }
+        self.store.erase_container(container).await?;
+        for waiter in self.store.waiters(&container.id, REMOVALS).await? {
+            if self.store.take_waiter(&container.id, &waiter).await? {
+                self.deliver(&waiter.answer, removal_result(container, &waiter)).await?;
+            }
+        }
+        // A run's record is looked up by its agent alone, which may still want
+        // an acknowledgement: it goes last, and by itself where it has expired.
+        let current = container.lifecycle.run.as_ref().map(|run| &run.id);
+        for run in &container.runs {
+            if Some(run) != current {
+                self.store.erase_run(run).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a run's log is kept.
+pub(crate) fn log_blob(
+    run: &sockerless_shared::ids::RunId,
+) -> Result<BlobName, crate::ports::blobs::BlobError> {
+    BlobName::new(format!("logs/{run}"))
+}
+
+fn removal_result(container: &Container, waiter: &Waiter) -> Vec<Part> {
+    match &waiter.wait {
+        Wait::RemovedExit => wait_result(container),
+        Wait::Removed
+        | Wait::Start
+        | Wait::Restart
+        | Wait::Stop
+        | Wait::Exit
+        | Wait::Agent { .. } => empty(204),
+    }
+}
+
+/// The body of a `wait`, whose head has been sent already.
+pub(crate) fn wait_result(container: &Container) -> Vec<Part> {
+    let (code, message) = container
+        .lifecycle
+        .exit
+        .as_ref()
+        .map_or((0, String::new()), |exit| (exit.code, exit.error.clone()));
+    let mut body = json!({ "StatusCode": code });
+    if !message.is_empty() {
+        body["Error"] = json!({ "Message": message });
+    }
+    vec![Part::Data { data: Bytes::from(format!("{body}\n")) }, Part::End]
+}
+
+/// A complete response without a body.
+pub(crate) fn empty(status: u16) -> Vec<Part> {
+    vec![Part::Head(Head { status, headers: crate::api::common_headers() }), Part::End]
+}
+
+/// A complete response with Docker's error.
+pub(crate) fn error(status: u16, message: &str) -> Vec<Part> {
+    let response = crate::api::ApiError::new(status, message).into_response();
+    vec![Part::Head(response.head), Part::Data { data: response.body }, Part::End]
+}
+
+/// Docker answers a command that is not there or not executable with 400, and
+/// every other failure to start with 500.
+const fn start_failure_status(failure: &StartFailure) -> u16 {
+    match failure.code {
+        126 | 127 => 400,
+        _ => 500,
+    }
+}

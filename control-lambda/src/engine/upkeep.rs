@@ -1,0 +1,89 @@
+//! Recovery after a restart, the sweep, and shutting down.
+
+use std::time::Duration;
+
+use sockerless_shared::lifecycle::{Input, Phase};
+
+use super::{Control, EngineError};
+use crate::ports::function_host::InvocationEnd;
+
+impl Control {
+    /// After a start of a control plane whose host keeps no invocation over it:
+    /// every run that went on is over. Also finishes what was left half-done.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn recover(&self) -> Result<(), EngineError> {
+        for (namespace, id) in self.store.live_containers().await? {
+            let Some(found) = self.store.container(&namespace, &id).await? else { continue };
+            if let Some(run) = found.record.lifecycle.current_run() {
+                let run = run.id.clone();
+                if self.store.run(&run).await?.is_some() {
+                    self.platform_report(&run, InvocationEnd::Lost).await?;
+                } else {
+                    // Saved as starting, never invoked.
+                    let failure = sockerless_shared::protocol::control::StartFailure {
+                        code: 128,
+                        message: "the start was interrupted; start the container again".to_owned(),
+                    };
+                    self.start_failed(&found.record, &run, failure).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at every container whose run goes on and ends those whose
+    /// deadline has long passed without a word.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep(&self) -> Result<(), EngineError> {
+        for (namespace, id) in self.store.live_containers().await? {
+            match self.apply(&namespace, &id, Input::Sweep).await {
+                Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops every container that runs, as `dockerd` does when it is told to
+    /// end: each gets its stop signal and its grace, all at once. Returns when all have ended or
+    /// `limit` has passed; how many still ran then.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn shut_down(&self, limit: Duration) -> Result<usize, EngineError> {
+        let until = tokio::time::Instant::now() + limit;
+        for (namespace, id) in self.store.live_containers().await? {
+            let Some(found) = self.store.container(&namespace, &id).await? else { continue };
+            let spec = crate::api::containers::spec::container_spec(&found.record);
+            let input = Input::Stop { signal: spec.stop_signal, timeout_s: Some(spec.stop_timeout_s) };
+            match self.apply(&namespace, &id, input).await {
+                Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        loop {
+            let live = self.running().await?;
+            if live == 0 || tokio::time::Instant::now() >= until {
+                return Ok(live);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn running(&self) -> Result<usize, EngineError> {
+        let mut count = 0;
+        for (namespace, id) in self.store.live_containers().await? {
+            if let Some(found) = self.store.container(&namespace, &id).await? {
+                count += match found.record.lifecycle.phase {
+                    Phase::Starting | Phase::Running | Phase::Paused => 1,
+                    Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => 0,
+                };
+            }
+        }
+        Ok(count)
+    }
+}

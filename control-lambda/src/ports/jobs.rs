@@ -1,0 +1,38 @@
+//! Work that outlasts a request: done by an asynchronous self-invocation, or a task.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use sockerless_shared::ids::{AnswerId, Namespace};
+use thiserror::Error;
+
+/// A piece of work. It must be possible to carry it out twice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "snake_case")]
+pub enum Job {
+    /// `docker pull`, whose progress and end are the parts of an answer.
+    Pull {
+        /// For whom.
+        namespace: Namespace,
+        /// What, as the client named it.
+        reference: String,
+        /// `os[/arch[/variant]]`, if the client asked for one.
+        platform: Option<String>,
+        /// Where progress goes.
+        answer: AnswerId,
+    },
+}
+
+/// Why a job was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("background work was not accepted: {0}")]
+pub struct JobError(pub String);
+
+/// Accepts work to be done after the request has been answered.
+#[async_trait]
+pub trait Jobs: Send + Sync {
+    /// Accepts a job; it is carried out by [`crate::engine::Control::run_job`].
+    ///
+    /// # Errors
+    /// When it was not accepted.
+    async fn submit(&self, job: Job) -> Result<(), JobError>;
+}

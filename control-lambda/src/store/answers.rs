@@ -1,0 +1,112 @@
+//! Answers whose parts arrive over the relay: stored, numbered, and kept until
+//! the frontend says that it has carried them out.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sockerless_shared::answer::Part;
+use sockerless_shared::ids::{AnswerId, PeerId};
+
+use super::{ATTEMPTS, Store, StoreError, put_until};
+use crate::ports::table::{Condition, Key, Write};
+
+/// How long an answer is kept whose frontend is not heard of again.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whose answer it is and how far it has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// The frontend that carries it out.
+    pub peer: PeerId,
+    /// The number of the next part.
+    pub next: u64,
+}
+
+impl Store {
+    /// Stores a new answer, of which `given` parts travel in the response itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create_answer(&self, id: &AnswerId, peer: &PeerId, given: u64) -> Result<(), StoreError> {
+        let meta = Meta { peer: peer.clone(), next: given };
+        let expires = Some(self.environment.now().plus(LIFETIME));
+        self.write(vec![put_until(meta_key(id), &meta, Condition::Absent, expires)?]).await
+    }
+
+    /// The answer's meta record.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn answer(&self, id: &AnswerId) -> Result<Option<Meta>, StoreError> {
+        Ok(self.read(&meta_key(id)).await?.map(|found| found.record))
+    }
+
+    /// Stores the next parts of an answer. Returns for whom they are and the
+    /// number of the first, or `None` when nobody waits for the answer any more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn append_parts(
+        &self,
+        id: &AnswerId,
+        parts: &[Part],
+    ) -> Result<Option<(PeerId, u64)>, StoreError> {
+        let expires = Some(self.environment.now().plus(LIFETIME));
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.read::<Meta>(&meta_key(id)).await? else { return Ok(None) };
+            let Meta { peer, next: first } = found.record;
+            let mut writes = Vec::with_capacity(parts.len() + 1);
+            let mut next = first;
+            for part in parts {
+                writes.push(put_until(part_key(id, next), part, Condition::Absent, expires)?);
+                next += 1;
+            }
+            let meta = Meta { peer: peer.clone(), next };
+            writes.push(put_until(meta_key(id), &meta, Condition::Version(found.version), expires)?);
+            match self.write(writes).await {
+                Ok(()) => return Ok(Some((peer, first))),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Contended(id.to_string()))
+    }
+
+    /// The stored parts from number `from` on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn parts_from(&self, id: &AnswerId, from: u64) -> Result<Vec<(u64, Part)>, StoreError> {
+        let found = self.list::<Part>(&format!("A#{id}"), "p#", usize::MAX).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(sort, found)| {
+                let number: u64 = sort.strip_prefix("p#")?.parse().ok()?;
+                (number >= from).then_some((number, found.record))
+            })
+            .collect())
+    }
+
+    /// Forgets an answer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn erase_answer(&self, id: &AnswerId) -> Result<(), StoreError> {
+        let parts = self.list::<serde_json::Value>(&format!("A#{id}"), "p#", usize::MAX).await?;
+        let mut keys = vec![meta_key(id)];
+        keys.extend(parts.into_iter().map(|(sort, _)| Key::new(format!("A#{id}"), sort)));
+        for batch in keys.chunks(crate::ports::table::MAX_TRANSACTION_WRITES) {
+            let delete = |key: &Key| Write::Delete { key: key.clone(), condition: Condition::Always };
+            self.write(batch.iter().map(delete).collect()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn meta_key(id: &AnswerId) -> Key {
+    Key::new(format!("A#{id}"), "meta")
+}
+
+fn part_key(id: &AnswerId, number: u64) -> Key {
+    Key::new(format!("A#{id}"), format!("p#{number:020}"))
+}

@@ -1,0 +1,165 @@
+//! Runs: what an agent needs to prove itself, and what it has yet to be told.
+
+use serde::{Deserialize, Serialize};
+use sockerless_shared::ids::{AnswerId, ConnectionId, ContainerId, Namespace, PeerId, RunId};
+use sockerless_shared::protocol::control::{Command, LogSpool};
+use sockerless_shared::protocol::mac::TokenHash;
+use sockerless_shared::timestamp::Timestamp;
+
+use super::{ATTEMPTS, Store, StoreError, put};
+use crate::ports::table::{Condition, Key, Write};
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Whose.
+    pub namespace: Namespace,
+    /// Of which container.
+    pub container: ContainerId,
+    /// The agent's address on the relay.
+    pub peer: PeerId,
+    /// The hash of the run's token; `None` once it is revoked.
+    pub token: Option<TokenHash>,
+    /// Until when the token is good; `None` for as long as the run goes on.
+    pub token_expires: Option<Timestamp>,
+    /// The agent's present connection.
+    pub connection: Option<ConnectionId>,
+    /// The agent's certificate, since it said hello.
+    pub certificate_sha256: Option<String>,
+    /// Whether its process has been reported as running: from then on commands reach it.
+    pub started: bool,
+    /// The number of the next command.
+    pub next_command: u64,
+    /// Where its log is, since it ended.
+    pub logs: Option<LogSpool>,
+}
+
+/// A command that the agent has not confirmed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PendingCommand {
+    /// What to do.
+    pub command: Command,
+    /// Who waits for it to be done.
+    pub answer: Option<AnswerId>,
+}
+
+impl Store {
+    /// Stores a new run.
+    ///
+    /// # Errors
+    /// When the store fails or knows the run.
+    pub async fn create_run(&self, id: &RunId, run: &RunRecord) -> Result<(), StoreError> {
+        self.write(vec![put(run_key(id), run, Condition::Absent)?]).await
+    }
+
+    /// The run of this id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, StoreError> {
+        Ok(self.read(&run_key(id)).await?.map(|found| found.record))
+    }
+
+    /// Changes a run, again and again until nobody else was quicker. Returns it
+    /// as saved, or `None` if there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn update_run<R>(
+        &self,
+        id: &RunId,
+        mut change: impl FnMut(&mut RunRecord) -> R,
+    ) -> Result<Option<(RunRecord, R)>, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.read::<RunRecord>(&run_key(id)).await? else { return Ok(None) };
+            let mut run = found.record;
+            let result = change(&mut run);
+            let write = put(run_key(id), &run, Condition::Version(found.version))?;
+            match self.write(vec![write]).await {
+                Ok(()) => return Ok(Some((run, result))),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Contended(id.to_string()))
+    }
+
+    /// Removes a run with its commands.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn erase_run(&self, id: &RunId) -> Result<(), StoreError> {
+        for (number, _) in self.pending_commands(id).await? {
+            self.remove_command(id, number).await?;
+        }
+        self.write(vec![Write::Delete { key: run_key(id), condition: Condition::Always }]).await
+    }
+
+    /// Remembers a command until the agent confirms it; its number, and the run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn add_command(
+        &self,
+        id: &RunId,
+        pending: &PendingCommand,
+    ) -> Result<Option<(u64, RunRecord)>, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.read::<RunRecord>(&run_key(id)).await? else { return Ok(None) };
+            let mut run = found.record;
+            let number = run.next_command;
+            run.next_command += 1;
+            let writes = vec![
+                put(run_key(id), &run, Condition::Version(found.version))?,
+                put(command_key(id, number), pending, Condition::Absent)?,
+            ];
+            match self.write(writes).await {
+                Ok(()) => return Ok(Some((number, run))),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Contended(id.to_string()))
+    }
+
+    /// The commands that have not been confirmed, in the order of their numbers.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn pending_commands(&self, id: &RunId) -> Result<Vec<(u64, PendingCommand)>, StoreError> {
+        let found = self.list::<PendingCommand>(&format!("M#{id}"), "", usize::MAX).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(sort, found)| Some((sort.parse().ok()?, found.record)))
+            .collect())
+    }
+
+    /// The unconfirmed command of this number.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn pending_command(
+        &self,
+        id: &RunId,
+        number: u64,
+    ) -> Result<Option<PendingCommand>, StoreError> {
+        Ok(self.read(&command_key(id, number)).await?.map(|found| found.record))
+    }
+
+    /// Forgets a command.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_command(&self, id: &RunId, number: u64) -> Result<(), StoreError> {
+        let key = command_key(id, number);
+        self.write(vec![Write::Delete { key, condition: Condition::Always }]).await
+    }
+}
+
+fn run_key(id: &RunId) -> Key {
+    Key::new(format!("R#{id}"), "run")
+}
+
+fn command_key(id: &RunId, number: u64) -> Key {
+    Key::new(format!("M#{id}"), format!("{number:020}"))
+}
