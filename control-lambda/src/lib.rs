@@ -4,7 +4,11 @@
 //! Adapters of the ports live in `embedded` (one process, one machine) and in
 //! `aws`. Nothing outside those two knows which is in use.
 
+#![recursion_limit = "256"]
+
+pub mod api;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 pub mod embedded;
+pub mod engine;
 pub mod ports;
 pub mod store;

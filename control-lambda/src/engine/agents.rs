@@ -25,13 +25,15 @@ impl Control {
         message: AgentMessage,
     ) -> Result<(), EngineError> {
         match message {
-            AgentMessage::Hello { version: _, certificate_sha256 } => {
-                self.agent_hello(connection, run, certificate_sha256).await
-            }
+            AgentMessage::Hello {
+                version: _,
+                certificate_sha256,
+            } => self.agent_hello(connection, run, certificate_sha256).await,
             AgentMessage::Report { seq, report } => {
                 self.agent_report(run, report).await?;
                 let ack = ControlToAgent::Ack { seq };
-                self.post_or_forget(connection, serde_json::to_string(&ack)?).await;
+                self.post_or_forget(connection, serde_json::to_string(&ack)?)
+                    .await;
                 Ok(())
             }
             AgentMessage::CommandDone { id, error } => self.command_done(run, id, error).await,
@@ -54,9 +56,12 @@ impl Control {
                 record.certificate_sha256 = Some(certificate.clone());
             })
             .await?;
-        let Some((record, ())) = changed else { return Ok(()) };
+        let Some((record, ())) = changed else {
+            return Ok(());
+        };
         let welcome = ControlToAgent::Welcome { version: VERSION };
-        self.post_or_forget(connection, serde_json::to_string(&welcome)?).await;
+        self.post_or_forget(connection, serde_json::to_string(&welcome)?)
+            .await;
         let peer = Peer {
             namespace: record.namespace.clone(),
             token: None,
@@ -71,9 +76,15 @@ impl Control {
         Ok(())
     }
 
-    async fn open_waiting_streams(&self, run: &RunId, record: &RunRecord) -> Result<(), EngineError> {
+    pub(crate) async fn open_waiting_streams(
+        &self,
+        run: &RunId,
+        record: &RunRecord,
+    ) -> Result<(), EngineError> {
         for waiter in self.store.waiters(&record.container, AGENTS).await? {
-            let Wait::Agent { operation } = &waiter.wait else { continue };
+            let Wait::Agent { operation } = &waiter.wait else {
+                continue;
+            };
             let Some(meta) = self.store.answer(&waiter.answer).await? else {
                 self.store.take_waiter(&record.container, &waiter).await?;
                 continue;
@@ -82,28 +93,50 @@ impl Control {
             if let Some(target) = target
                 && self.store.take_waiter(&record.container, &waiter).await?
             {
-                self.deliver(&waiter.answer, vec![Part::Stream(target), Part::End]).await?;
+                self.deliver(&waiter.answer, vec![Part::Stream(target), Part::End])
+                    .await?;
             }
         }
         Ok(())
     }
 
-    async fn repeat_commands(&self, connection: &ConnectionId, run: &RunId) -> Result<(), EngineError> {
+    async fn repeat_commands(
+        &self,
+        connection: &ConnectionId,
+        run: &RunId,
+    ) -> Result<(), EngineError> {
         for (id, pending) in self.store.pending_commands(run).await? {
-            let message = ControlToAgent::Command { id, command: pending.command };
-            self.post_or_forget(connection, serde_json::to_string(&message)?).await;
+            let message = ControlToAgent::Command {
+                id,
+                command: pending.command,
+            };
+            self.post_or_forget(connection, serde_json::to_string(&message)?)
+                .await;
         }
         Ok(())
     }
 
     async fn agent_report(&self, run: &RunId, report: Report) -> Result<(), EngineError> {
-        let Some(record) = self.store.run(run).await? else { return Ok(()) };
+        let Some(record) = self.store.run(run).await? else {
+            return Ok(());
+        };
         match report {
             Report::Started { at, pid } => self.process_started(run, &record, at, pid).await,
             Report::StartFailed { at, failure } => {
                 self.keep_logs(run, &empty_spool()).await?;
-                let failure = StartFailure { message: docker_start_failure(&failure), ..failure };
-                self.step_by_report(&record, Input::StartFailed { run: run.clone(), at, failure }).await
+                let failure = StartFailure {
+                    message: docker_start_failure(&failure),
+                    ..failure
+                };
+                self.step_by_report(
+                    &record,
+                    Input::StartFailed {
+                        run: run.clone(),
+                        at,
+                        failure,
+                    },
+                )
+                .await
             }
             Report::Exited { at, status, logs } => {
                 self.keep_logs(run, &logs).await?;
@@ -122,8 +155,19 @@ impl Control {
         at: Timestamp,
         pid: u32,
     ) -> Result<(), EngineError> {
-        self.step_by_report(record, Input::Started { run: run.clone(), at, pid }).await?;
-        let changed = self.store.update_run(run, |record| !std::mem::replace(&mut record.started, true)).await?;
+        self.step_by_report(
+            record,
+            Input::Started {
+                run: run.clone(),
+                at,
+                pid,
+            },
+        )
+        .await?;
+        let changed = self
+            .store
+            .update_run(run, |record| !std::mem::replace(&mut record.started, true))
+            .await?;
         // Commands that came before there was anything to send them to.
         if let Some((record, true)) = changed
             && let Some(connection) = &record.connection
@@ -136,11 +180,17 @@ impl Control {
     /// Steps; a report that arrives again finds its work done, but perhaps not
     /// what follows from it.
     async fn step_by_report(&self, record: &RunRecord, input: Input) -> Result<(), EngineError> {
-        match self.apply(&record.namespace, &record.container, input).await {
+        match self
+            .apply(&record.namespace, &record.container, input)
+            .await
+        {
             Ok(_) | Err(EngineError::NoSuchContainer(_)) => Ok(()),
             Err(EngineError::Refused(refusal)) => {
                 if is_repetition(refusal)
-                    && let Some(found) = self.store.container(&record.namespace, &record.container).await?
+                    && let Some(found) = self
+                        .store
+                        .container(&record.namespace, &record.container)
+                        .await?
                 {
                     self.settle(&found.record).await?;
                 }
@@ -164,7 +214,9 @@ impl Control {
     fn ended_by_agent(&self, run: &RunId, at: Timestamp, status: &ExitStatus) -> Input {
         let error = if status.time_limit {
             let limit = self.config.function_time_limit.as_secs();
-            format!("the time limit of a function, {limit} s, ended the container; use --runtime microvm for longer work")
+            format!(
+                "the time limit of a function, {limit} s, ended the container; use --runtime microvm for longer work"
+            )
         } else {
             String::new()
         };
@@ -178,7 +230,12 @@ impl Control {
         }
     }
 
-    async fn exec_started(&self, record: &RunRecord, exec: &ExecId, pid: u32) -> Result<(), EngineError> {
+    async fn exec_started(
+        &self,
+        record: &RunRecord,
+        exec: &ExecId,
+        pid: u32,
+    ) -> Result<(), EngineError> {
         self.store
             .update_exec(&record.namespace, exec, |exec| match exec.state {
                 ExecState::Created | ExecState::Starting => exec.state = ExecState::Running { pid },
@@ -189,7 +246,12 @@ impl Control {
         Ok(())
     }
 
-    async fn exec_exited(&self, record: &RunRecord, exec: &ExecId, code: i32) -> Result<(), EngineError> {
+    async fn exec_exited(
+        &self,
+        record: &RunRecord,
+        exec: &ExecId,
+        code: i32,
+    ) -> Result<(), EngineError> {
         self.store
             .update_exec(&record.namespace, exec, |exec| {
                 exec.state = match exec.state {
@@ -202,8 +264,15 @@ impl Control {
         Ok(())
     }
 
-    async fn command_done(&self, run: &RunId, id: u64, error: Option<String>) -> Result<(), EngineError> {
-        let Some(pending) = self.store.pending_command(run, id).await? else { return Ok(()) };
+    async fn command_done(
+        &self,
+        run: &RunId,
+        id: u64,
+        error: Option<String>,
+    ) -> Result<(), EngineError> {
+        let Some(pending) = self.store.pending_command(run, id).await? else {
+            return Ok(());
+        };
         let paused = match &pending.command {
             Command::Pause => Some(Input::Paused { run: run.clone() }),
             Command::Unpause => Some(Input::Unpaused { run: run.clone() }),
@@ -240,14 +309,16 @@ const fn success_status(command: &Command) -> u16 {
 }
 
 fn empty_spool() -> LogSpool {
-    LogSpool::Inline { data: String::new() }
+    LogSpool::Inline {
+        data: String::new(),
+    }
 }
 
 /// Docker's words around what the runtime says.
 pub(crate) fn docker_start_failure(failure: &StartFailure) -> String {
     format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: \
-         runc create failed: unable to start container process: {}: unknown",
+         runc create failed: unable to start container process: {}",
         failure.message
     )
 }

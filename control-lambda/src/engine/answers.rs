@@ -22,9 +22,15 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn begin_answer(&self, peer: &PeerId, first: Vec<Part>) -> Result<(AnswerId, Answer), EngineError> {
+    pub async fn begin_answer(
+        &self,
+        peer: &PeerId,
+        first: Vec<Part>,
+    ) -> Result<(AnswerId, Answer), EngineError> {
         let id = AnswerId::from_random(self.environment.random());
-        self.store.create_answer(&id, peer, first.len() as u64).await?;
+        self.store
+            .create_answer(&id, peer, first.len() as u64)
+            .await?;
         Ok((id.clone(), Answer::Parts { id, first }))
     }
 
@@ -34,13 +40,25 @@ impl Control {
     /// # Errors
     /// When the store fails; a part that could not be posted is asked for again.
     pub async fn deliver(&self, id: &AnswerId, parts: Vec<Part>) -> Result<(), EngineError> {
-        let Some((peer, first)) = self.store.append_parts(id, &parts).await? else { return Ok(()) };
-        let Some(connection) = self.store.peer(&peer).await?.and_then(|peer| peer.connection) else {
+        let Some((peer, first)) = self.store.append_parts(id, &parts).await? else {
+            return Ok(());
+        };
+        let Some(connection) = self
+            .store
+            .peer(&peer)
+            .await?
+            .and_then(|peer| peer.connection)
+        else {
             return Ok(());
         };
         for (seq, part) in (first..).zip(parts) {
-            let message = ControlToFrontend::Part { answer: id.clone(), seq, part };
-            self.post_or_forget(&connection, serde_json::to_string(&message)?).await;
+            let message = ControlToFrontend::Part {
+                answer: id.clone(),
+                seq,
+                part,
+            };
+            self.post_or_forget(&connection, serde_json::to_string(&message)?)
+                .await;
         }
         Ok(())
     }
@@ -69,13 +87,20 @@ impl Control {
         frontend: &PeerId,
         operation: Operation,
     ) -> Result<Option<StreamTarget>, EngineError> {
-        let (Some(connection), Some(certificate)) = (&record.connection, &record.certificate_sha256) else {
+        let (Some(connection), Some(certificate)) =
+            (&record.connection, &record.certificate_sha256)
+        else {
             return Ok(None);
         };
         let now = self.environment.now();
         let grant = self.sign_grant(run, operation)?;
-        let ticket =
-            Ticket::issue(&self.relay_key, frontend, &record.peer, connection, now.plus(TICKET_LIFETIME));
+        let ticket = Ticket::issue(
+            &self.relay_key,
+            frontend,
+            &record.peer,
+            connection,
+            now.plus(TICKET_LIFETIME),
+        );
         Ok(Some(StreamTarget {
             peer: record.peer.clone(),
             ticket,
@@ -88,9 +113,17 @@ impl Control {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn sign_grant(&self, run: &RunId, operation: Operation) -> Result<String, EngineError> {
+    pub(crate) fn sign_grant(
+        &self,
+        run: &RunId,
+        operation: Operation,
+    ) -> Result<String, EngineError> {
         let expires = self.environment.now().plus(GRANT_LIFETIME);
-        let grant = Grant { run: run.clone(), expires, operation };
+        let grant = Grant {
+            run: run.clone(),
+            expires,
+            operation,
+        };
         Ok(grant.sign(&self.grant_key(run))?)
     }
 }

@@ -1,6 +1,6 @@
 //! One lifecycle input to one container: load, step, save, act.
 
-use sockerless_shared::ids::{ContainerId, Namespace, RunId};
+use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
 use sockerless_shared::lifecycle::{Effect, Event, Input, Refusal, StartResult, step};
 use sockerless_shared::protocol::control::{Command, ControlToAgent, StartFailure};
 use sockerless_shared::spec::Runtime;
@@ -53,14 +53,13 @@ impl Control {
     ) -> Result<Container, EngineError> {
         let run = RunId::from_random(self.environment.random());
         let deadline = self.deadline(runtime);
-        self.apply(namespace, id, Input::Start { run, deadline }).await
+        self.apply(namespace, id, Input::Start { run, deadline })
+            .await
     }
 
     fn deadline(&self, runtime: Runtime) -> Option<Timestamp> {
         match runtime {
-            Runtime::Function => {
-                Some(self.environment.now().plus(self.config.function_time_limit))
-            }
+            Runtime::Function => Some(self.environment.now().plus(self.config.function_time_limit)),
             Runtime::Microvm => None,
         }
     }
@@ -70,7 +69,14 @@ impl Control {
             match effect {
                 Effect::Invoke { run } => Box::pin(self.invoke(container, &run)).await?,
                 Effect::Tell { run, command } => {
-                    self.tell(&run, PendingCommand { command, answer: None }).await?;
+                    self.tell(
+                        &run,
+                        PendingCommand {
+                            command,
+                            answer: None,
+                        },
+                    )
+                    .await?;
                 }
                 Effect::AnswerStart(result) => self.answer_starts(container, &result).await?,
                 Effect::AnswerExit => self.answer_exits(container).await?,
@@ -85,13 +91,82 @@ impl Control {
 
     /// Sends a command to a run's agent: at once when its process runs, else
     /// as soon as it does. Kept and sent again until the agent confirms it.
-    pub(crate) async fn tell(&self, run: &RunId, pending: PendingCommand) -> Result<(), EngineError> {
-        let Some((id, record)) = self.store.add_command(run, &pending).await? else { return Ok(()) };
+    pub(crate) async fn tell(
+        &self,
+        run: &RunId,
+        pending: PendingCommand,
+    ) -> Result<(), EngineError> {
+        let Some((id, record)) = self.store.add_command(run, &pending).await? else {
+            return Ok(());
+        };
         if record.started
             && let Some(connection) = &record.connection
         {
-            let message = ControlToAgent::Command { id, command: pending.command };
-            self.post_or_forget(connection, serde_json::to_string(&message)?).await;
+            let message = ControlToAgent::Command {
+                id,
+                command: pending.command,
+            };
+            self.post_or_forget(connection, serde_json::to_string(&message)?)
+                .await;
+        }
+        Ok(())
+    }
+
+    /// Checks with the lifecycle that a command may be sent, and sends it; `answer` is
+    /// given when the agent has carried it out.
+    ///
+    /// # Errors
+    /// As [`Control::apply`]; the answer is forgotten then.
+    pub async fn tell_and_answer(
+        &self,
+        container: &Container,
+        command: Command,
+        input: Input,
+        answer: AnswerId,
+    ) -> Result<(), EngineError> {
+        let outcome = self
+            .try_tell_and_answer(container, command, input, &answer)
+            .await;
+        if outcome.is_err() {
+            self.store.erase_answer(&answer).await?;
+        }
+        outcome
+    }
+
+    async fn try_tell_and_answer(
+        &self,
+        container: &Container,
+        command: Command,
+        input: Input,
+        answer: &AnswerId,
+    ) -> Result<(), EngineError> {
+        let now = self.environment.now();
+        let changed = self
+            .store
+            .update_container(&container.namespace, &container.id, |container| {
+                let (next, effects) = step(&container.lifecycle, input.clone(), now)?;
+                container.lifecycle = next;
+                Ok::<_, EngineError>(effects)
+            })
+            .await?;
+        let Some((container, effects)) = changed else {
+            return Err(EngineError::NoSuchContainer(container.id.clone()));
+        };
+        for effect in effects {
+            match effect {
+                Effect::Tell { run, command: told } => {
+                    let answer = (told == command).then(|| answer.clone());
+                    self.tell(
+                        &run,
+                        PendingCommand {
+                            command: told,
+                            answer,
+                        },
+                    )
+                    .await?;
+                }
+                other => self.act(&container, vec![other]).await?,
+            }
         }
         Ok(())
     }
@@ -99,13 +174,23 @@ impl Control {
     /// Makes a run's token worthless. Its agent may still come back for an
     /// acknowledgement that it missed; that rests on its nonce.
     async fn revoke(&self, run: &RunId) -> Result<(), EngineError> {
-        let expires = self.environment.now().plus(std::time::Duration::from_secs(300));
-        self.store.update_run(run, |record| record.token_expires = Some(expires)).await?;
+        let expires = self
+            .environment
+            .now()
+            .plus(std::time::Duration::from_secs(300));
+        self.store
+            .update_run(run, |record| record.token_expires = Some(expires))
+            .await?;
         Ok(())
     }
 
     async fn start_again(&self, container: &Container) -> Result<(), EngineError> {
-        let Container { namespace, id, shape, .. } = container;
+        let Container {
+            namespace,
+            id,
+            shape,
+            ..
+        } = container;
         match self.start(namespace, id, shape.runtime).await {
             // Somebody else already did, or removed it meanwhile.
             Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
@@ -121,7 +206,11 @@ impl Control {
         failure: StartFailure,
     ) -> Result<(), EngineError> {
         let at = self.environment.now();
-        let input = Input::StartFailed { run: run.clone(), at, failure };
+        let input = Input::StartFailed {
+            run: run.clone(),
+            at,
+            failure,
+        };
         match self.apply(&container.namespace, &container.id, input).await {
             Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
             Err(error) => Err(error),
@@ -138,7 +227,12 @@ fn remember_run(runs: &mut Vec<RunId>, run: &RunId) {
 
 /// Events of a container's life go to the operator's log.
 fn emit(container: &Container, event: &Event) {
-    tracing::info!(container = container.id.short(), name = container.name, ?event, "container event");
+    tracing::info!(
+        container = container.id.short(),
+        name = container.name,
+        ?event,
+        "container event"
+    );
 }
 
 /// The refusals that mean "this has already happened", for inputs that arrive more than once.
@@ -165,10 +259,4 @@ pub(crate) const fn started(result: &StartResult) -> bool {
         StartResult::Running => true,
         StartResult::Failed(_) => false,
     }
-}
-
-/// Signals of [`Command`]s that end a container whatever it does.
-#[must_use]
-pub(crate) const fn is_final(command: &Command) -> bool {
-    matches!(command, Command::Kill { signal: 9 })
 }

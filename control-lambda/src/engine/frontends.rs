@@ -19,27 +19,35 @@ impl Control {
         match message {
             FrontendMessage::Hello { version: _ } => {
                 if let Some(known) = self.store.peer(peer).await? {
-                    let here = Peer { connection: Some(connection.clone()), ..known };
+                    let here = Peer {
+                        connection: Some(connection.clone()),
+                        ..known
+                    };
                     self.store.put_peer(peer, &here).await?;
                 }
-                self.reply(connection, &ControlToFrontend::Welcome { version: VERSION }).await
+                self.reply(connection, &ControlToFrontend::Welcome { version: VERSION })
+                    .await
             }
-            FrontendMessage::Resume { answer, from } => {
-                match self.store.answer(&answer).await? {
-                    Some(meta) if meta.peer == *peer => {
-                        for (seq, part) in self.store.parts_from(&answer, from).await? {
-                            let answer = answer.clone();
-                            self.reply(connection, &ControlToFrontend::Part { answer, seq, part }).await?;
-                        }
-                        Ok(())
+            FrontendMessage::Resume { answer, from } => match self.store.answer(&answer).await? {
+                Some(meta) if meta.peer == *peer => {
+                    for (seq, part) in self.store.parts_from(&answer, from).await? {
+                        let answer = answer.clone();
+                        self.reply(connection, &ControlToFrontend::Part { answer, seq, part })
+                            .await?;
                     }
-                    Some(_) | None => {
-                        self.reply(connection, &ControlToFrontend::NoSuchAnswer { answer }).await
-                    }
+                    Ok(())
                 }
-            }
+                Some(_) | None => {
+                    self.reply(connection, &ControlToFrontend::NoSuchAnswer { answer })
+                        .await
+                }
+            },
             FrontendMessage::Done { answer } => {
-                let mine = self.store.answer(&answer).await?.is_some_and(|meta| meta.peer == *peer);
+                let mine = self
+                    .store
+                    .answer(&answer)
+                    .await?
+                    .is_some_and(|meta| meta.peer == *peer);
                 if mine {
                     self.store.erase_answer(&answer).await?;
                 }
@@ -47,27 +55,41 @@ impl Control {
             }
             FrontendMessage::Locate { peer: wanted } => {
                 let ticket = self.ticket(peer, &wanted).await?;
-                self.reply(connection, &ControlToFrontend::Located { peer: wanted, ticket }).await
+                self.reply(
+                    connection,
+                    &ControlToFrontend::Located {
+                        peer: wanted,
+                        ticket,
+                    },
+                )
+                .await
             }
         }
     }
 
     /// A ticket from one peer to another of the same namespace.
     async fn ticket(&self, from: &PeerId, to: &PeerId) -> Result<Option<Ticket>, EngineError> {
-        let (Some(sender), Some(receiver)) = (self.store.peer(from).await?, self.store.peer(to).await?) else {
+        let (Some(sender), Some(receiver)) =
+            (self.store.peer(from).await?, self.store.peer(to).await?)
+        else {
             return Ok(None);
         };
         if sender.namespace != receiver.namespace {
             return Ok(None);
         }
         let expires = self.environment.now().plus(TICKET_LIFETIME);
-        Ok(receiver.connection.map(|to_connection| {
-            Ticket::issue(&self.relay_key, from, to, &to_connection, expires)
-        }))
+        Ok(receiver
+            .connection
+            .map(|to_connection| Ticket::issue(&self.relay_key, from, to, &to_connection, expires)))
     }
 
-    async fn reply(&self, connection: &ConnectionId, message: &ControlToFrontend) -> Result<(), EngineError> {
-        self.post_or_forget(connection, serde_json::to_string(message)?).await;
+    async fn reply(
+        &self,
+        connection: &ConnectionId,
+        message: &ControlToFrontend,
+    ) -> Result<(), EngineError> {
+        self.post_or_forget(connection, serde_json::to_string(message)?)
+            .await;
         Ok(())
     }
 }

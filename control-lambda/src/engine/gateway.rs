@@ -25,14 +25,27 @@ impl GatewayEvents for Control {
     async fn connect(&self, connection: &ConnectionId, query: &str) -> Result<(), ConnectRefused> {
         // Every field's text is free of characters that a URL would escape.
         let field = |name: &str| {
-            query.split('&').filter_map(|pair| pair.split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v)
+            query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| v)
         };
         match ConnectQuery::from_fields(field) {
-            Some(ConnectQuery::Agent { run, token, nonce, version }) => {
+            Some(ConnectQuery::Agent {
+                run,
+                token,
+                nonce,
+                version,
+            }) => {
                 check_version(version)?;
                 self.connect_agent(connection, &run, &token, nonce).await
             }
-            Some(ConnectQuery::Frontend { peer, token, version }) => {
+            Some(ConnectQuery::Frontend {
+                peer,
+                token,
+                version,
+            }) => {
                 check_version(version)?;
                 self.connect_frontend(connection, peer, &token).await
             }
@@ -62,7 +75,11 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn mint_relay_token(&self, namespace: &Namespace, peer: &PeerId) -> Result<Token, EngineError> {
+    pub async fn mint_relay_token(
+        &self,
+        namespace: &Namespace,
+        peer: &PeerId,
+    ) -> Result<Token, EngineError> {
         let token = Token::from_random(self.environment.random());
         let known = self.store.peer(peer).await?;
         let record = Peer {
@@ -88,9 +105,20 @@ impl Control {
             .await
             .map_err(unavailable)?
             .ok_or_else(|| refused(401, "no such run"))?;
-        check_token(record.token.as_ref(), token, record.token_expires, self.environment.now())?;
-        let claim = Input::Claim { run: run.clone(), nonce };
-        match self.apply(&record.namespace, &record.container, claim).await {
+        check_token(
+            record.token.as_ref(),
+            token,
+            record.token_expires,
+            self.environment.now(),
+        )?;
+        let claim = Input::Claim {
+            run: run.clone(),
+            nonce,
+        };
+        match self
+            .apply(&record.namespace, &record.container, claim)
+            .await
+        {
             Ok(_) => {}
             // A container that is gone has nobody to claim for; its agent may still
             // fetch the acknowledgement of its last report.
@@ -101,7 +129,9 @@ impl Control {
             Err(error) => return Err(refused(503, &error.to_string())),
         }
         let who = Connected::Agent { run: run.clone() };
-        self.note_connection(connection, &who).await.map_err(unavailable)
+        self.note_connection(connection, &who)
+            .await
+            .map_err(unavailable)
     }
 
     async fn connect_frontend(
@@ -116,12 +146,23 @@ impl Control {
             .await
             .map_err(unavailable)?
             .ok_or_else(|| refused(401, "no such frontend"))?;
-        check_token(peer.token.as_ref(), token, peer.token_expires, self.environment.now())?;
+        check_token(
+            peer.token.as_ref(),
+            token,
+            peer.token_expires,
+            self.environment.now(),
+        )?;
         let who = Connected::Frontend { peer: id };
-        self.note_connection(connection, &who).await.map_err(unavailable)
+        self.note_connection(connection, &who)
+            .await
+            .map_err(unavailable)
     }
 
-    async fn note_connection(&self, connection: &ConnectionId, who: &Connected) -> Result<(), EngineError> {
+    async fn note_connection(
+        &self,
+        connection: &ConnectionId,
+        who: &Connected,
+    ) -> Result<(), EngineError> {
         let expires = self.environment.now().plus(CONNECTION_LIFETIME);
         self.store.put_connected(connection, who, expires).await?;
         Ok(())
@@ -140,14 +181,19 @@ impl Control {
             Ok(()) | Err(PostError::Throttled(_)) => Ok(()),
             Err(PostError::Gone(_)) => {
                 let notice = ControlToFrontend::Undeliverable { peer: forward.to };
-                self.post_or_forget(sender, serde_json::to_string(&notice)?).await;
+                self.post_or_forget(sender, serde_json::to_string(&notice)?)
+                    .await;
                 Ok(())
             }
             Err(error @ (PostError::TooLarge(_) | PostError::Unavailable(_))) => Err(error.into()),
         }
     }
 
-    async fn control_message(&self, connection: &ConnectionId, text: &str) -> Result<(), EngineError> {
+    async fn control_message(
+        &self,
+        connection: &ConnectionId,
+        text: &str,
+    ) -> Result<(), EngineError> {
         match self.store.connected(connection).await? {
             Some(Connected::Agent { run }) => match serde_json::from_str(text) {
                 Ok(message) => self.agent_message(connection, &run, message).await,
@@ -187,7 +233,15 @@ impl Control {
                 if let Some(peer) = self.store.peer(&id).await?
                     && peer.connection.as_ref() == Some(connection)
                 {
-                    self.store.put_peer(&id, &Peer { connection: None, ..peer }).await?;
+                    self.store
+                        .put_peer(
+                            &id,
+                            &Peer {
+                                connection: None,
+                                ..peer
+                            },
+                        )
+                        .await?;
                 }
             }
             None => {}
@@ -201,7 +255,10 @@ fn check_version(version: u16) -> Result<(), ConnectRefused> {
     if version == VERSION || version.checked_add(1) == Some(VERSION) {
         Ok(())
     } else {
-        Err(refused(403, &format!("protocol version {version} is not understood, this is {VERSION}")))
+        Err(refused(
+            403,
+            &format!("protocol version {version} is not understood, this is {VERSION}"),
+        ))
     }
 }
 
@@ -211,12 +268,20 @@ fn check_token(
     expires: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), ConnectRefused> {
-    let good = hash.is_some_and(|hash| hash.matches(token)) && expires.is_none_or(|expires| now < expires);
-    if good { Ok(()) } else { Err(refused(401, "the token is wrong or has expired")) }
+    let good =
+        hash.is_some_and(|hash| hash.matches(token)) && expires.is_none_or(|expires| now < expires);
+    if good {
+        Ok(())
+    } else {
+        Err(refused(401, "the token is wrong or has expired"))
+    }
 }
 
 fn refused(status: u16, reason: &str) -> ConnectRefused {
-    ConnectRefused { status, reason: reason.to_owned() }
+    ConnectRefused {
+        status,
+        reason: reason.to_owned(),
+    }
 }
 
 fn unavailable(error: impl std::fmt::Display) -> ConnectRefused {

@@ -30,15 +30,25 @@ const KILLED: i32 = 137;
 
 impl Control {
     /// Invokes a run's function. What the host refuses becomes a failed start.
-    pub(crate) async fn invoke(&self, container: &Container, run: &RunId) -> Result<(), EngineError> {
+    pub(crate) async fn invoke(
+        &self,
+        container: &Container,
+        run: &RunId,
+    ) -> Result<(), EngineError> {
         match self.try_invoke(container, run).await {
             Ok(()) => Ok(()),
             Err(EngineError::Host(error)) => {
-                let failure = StartFailure { code: 128, message: error.to_string() };
+                let failure = StartFailure {
+                    code: 128,
+                    message: error.to_string(),
+                };
                 self.start_failed(container, run, failure).await
             }
             Err(error) => {
-                let failure = StartFailure { code: 128, message: error.to_string() };
+                let failure = StartFailure {
+                    code: 128,
+                    message: error.to_string(),
+                };
                 self.start_failed(container, run, failure).await?;
                 Err(error)
             }
@@ -48,7 +58,11 @@ impl Control {
     async fn try_invoke(&self, container: &Container, run: &RunId) -> Result<(), EngineError> {
         let token = Token::from_random(self.environment.random());
         let peer = PeerId::from_random(self.environment.random());
-        let deadline = container.lifecycle.run.as_ref().and_then(|run| run.deadline);
+        let deadline = container
+            .lifecycle
+            .run
+            .as_ref()
+            .and_then(|run| run.deadline);
         let record = RunRecord {
             namespace: container.namespace.clone(),
             container: container.id.clone(),
@@ -62,8 +76,10 @@ impl Control {
             logs: None,
         };
         self.store.create_run(run, &record).await?;
-        let upload_until = deadline
-            .map_or_else(|| self.environment.now().plus(NO_DEADLINE), |deadline| deadline.plus(AFTER_DEADLINE));
+        let upload_until = deadline.map_or_else(
+            || self.environment.now().plus(NO_DEADLINE),
+            |deadline| deadline.plus(AFTER_DEADLINE),
+        );
         let invocation = Invocation {
             version: VERSION,
             run: run.clone(),
@@ -98,13 +114,30 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn platform_report(&self, run: &RunId, end: InvocationEnd) -> Result<(), EngineError> {
-        let Some(record) = self.store.run(run).await? else { return Ok(()) };
-        let Some((code, oom_killed, error)) = exit_by_platform(&end) else { return Ok(()) };
+    pub async fn platform_report(
+        &self,
+        run: &RunId,
+        end: InvocationEnd,
+    ) -> Result<(), EngineError> {
+        let Some(record) = self.store.run(run).await? else {
+            return Ok(());
+        };
+        let Some((code, oom_killed, error)) = exit_by_platform(&end) else {
+            return Ok(());
+        };
         let at = self.environment.now();
-        let input =
-            Input::Ended { run: run.clone(), at, code, oom_killed, error, evidence: Evidence::Platform };
-        match self.apply(&record.namespace, &record.container, input).await {
+        let input = Input::Ended {
+            run: run.clone(),
+            at,
+            code,
+            oom_killed,
+            error,
+            evidence: Evidence::Platform,
+        };
+        match self
+            .apply(&record.namespace, &record.container, input)
+            .await
+        {
             Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -155,7 +188,8 @@ mod tests {
     #[test]
     fn the_platforms_word_becomes_dockers_state() {
         assert_eq!(exit_by_platform(&InvocationEnd::Succeeded), None);
-        let (code, oom, error) = exit_by_platform(&InvocationEnd::OutOfMemory { limit_mib: 128 }).unwrap();
+        let (code, oom, error) =
+            exit_by_platform(&InvocationEnd::OutOfMemory { limit_mib: 128 }).unwrap();
         assert_eq!((code, oom), (137, true));
         assert!(error.contains("128 MiB"));
         let (code, oom, _) = exit_by_platform(&InvocationEnd::Lost).unwrap();

@@ -26,7 +26,9 @@ impl Control {
     /// # Errors
     /// When the store or the blob store fails.
     pub(crate) async fn finished_log(&self, run: &RunId) -> Result<Vec<Record>, EngineError> {
-        let Some(record) = self.store.run(run).await? else { return Ok(Vec::new()) };
+        let Some(record) = self.store.run(run).await? else {
+            return Ok(Vec::new());
+        };
         match record.logs {
             Some(LogSpool::Inline { data }) if data.is_empty() => Ok(Vec::new()),
             Some(LogSpool::Inline { data }) => Ok(match STANDARD.decode(data) {
@@ -43,12 +45,16 @@ impl Control {
             }
             Some(LogSpool::Lost { reason }) => {
                 let mut records = self.operator_log(run).await?;
-                records.push(notice(&format!("the end of the log may be missing: {reason}")));
+                records.push(notice(&format!(
+                    "the end of the log may be missing: {reason}"
+                )));
                 Ok(records)
             }
             None => {
                 let mut records = self.operator_log(run).await?;
-                records.push(notice("the end of the log may be missing: the agent ended without storing it"));
+                records.push(notice(
+                    "the end of the log may be missing: the agent ended without storing it",
+                ));
                 Ok(records)
             }
         }
@@ -56,7 +62,10 @@ impl Control {
 
     async fn operator_log(&self, run: &RunId) -> Result<Vec<Record>, EngineError> {
         let text = self.host.operator_log(run, OPERATOR_LOG_BYTES).await?;
-        Ok(text.split(|byte| *byte == b'\n').filter_map(|line| operator_record(run, line)).collect())
+        Ok(text
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| operator_record(run, line))
+            .collect())
     }
 }
 
@@ -71,19 +80,29 @@ fn operator_record(run: &RunId, line: &[u8]) -> Option<Record> {
         "stderr" => OutputStream::Stderr,
         _ => return None,
     };
-    let time = sockerless_shared::timestamp::Timestamp::parse_rfc3339(value.get("time")?.as_str()?)?;
-    Some(Record { stream, time, data: value.get("log")?.as_str()?.as_bytes().to_vec() })
+    let time =
+        sockerless_shared::timestamp::Timestamp::parse_rfc3339(value.get("time")?.as_str()?)?;
+    Some(Record {
+        stream,
+        time,
+        data: value.get("log")?.as_str()?.as_bytes().to_vec(),
+    })
 }
 
 fn unpack(compressed: &[u8]) -> Vec<Record> {
     let mut bytes = Vec::new();
-    let complete = ZlibDecoder::new(compressed).take(MAX_LOG_BYTES).read_to_end(&mut bytes).is_ok();
+    let complete = ZlibDecoder::new(compressed)
+        .take(MAX_LOG_BYTES)
+        .read_to_end(&mut bytes)
+        .is_ok();
     let (mut records, readable) = match spool::decode_all(&bytes) {
         Ok(records) => (records, true),
         Err(_) => (Vec::new(), false),
     };
     if !complete || !readable {
-        records.push(notice("the stored log is damaged; the rest of it cannot be read"));
+        records.push(notice(
+            "the stored log is damaged; the rest of it cannot be read",
+        ));
     }
     records
 }

@@ -103,7 +103,11 @@ pub trait Images: Send + Sync {
     ///
     /// # Errors
     /// A sentence with a status for the client.
-    async fn find(&self, namespace: &Namespace, reference: &str) -> Result<Option<Image>, ImagesError>;
+    async fn find(
+        &self,
+        namespace: &Namespace,
+        reference: &str,
+    ) -> Result<Option<Image>, ImagesError>;
 
     /// How many images there are.
     ///
@@ -148,9 +152,27 @@ impl Control {
     /// A control plane of these parts.
     #[must_use]
     pub fn new(parts: Parts, config: Config) -> Self {
-        let Parts { store, environment, host, relay, blobs, jobs, images } = parts;
+        let Parts {
+            store,
+            environment,
+            host,
+            relay,
+            blobs,
+            jobs,
+            images,
+        } = parts;
         let relay_key = config.master_key.derive("relay tickets");
-        Self { store, environment, host, relay, blobs, jobs, images, config, relay_key }
+        Self {
+            store,
+            environment,
+            host,
+            relay,
+            blobs,
+            jobs,
+            images,
+            config,
+            relay_key,
+        }
     }
 
     /// The records beneath.
@@ -161,7 +183,9 @@ impl Control {
 
     /// The key that signs what streams to this run may do.
     pub(crate) fn grant_key(&self, run: &RunId) -> Key {
-        self.config.master_key.derive(&format!("grants of run {run}"))
+        self.config
+            .master_key
+            .derive(&format!("grants of run {run}"))
     }
 }
 

@@ -27,7 +27,8 @@ impl Control {
                 self.answer_starts(container, &StartResult::Running).await?;
                 self.answer_exits(container).await?;
                 if lifecycle.desired == Desired::Restarted {
-                    self.start(&container.namespace, &container.id, container.shape.runtime).await?;
+                    self.start(&container.namespace, &container.id, container.shape.runtime)
+                        .await?;
                 }
                 Ok(())
             }
@@ -49,7 +50,10 @@ impl Control {
                 let parts = match (&waiter.wait, result) {
                     (_, StartResult::Running) => empty(204),
                     (Wait::Restart, StartResult::Failed(failure)) => {
-                        let message = format!("Cannot restart container {}: {}", container.name, failure.message);
+                        let message = format!(
+                            "Cannot restart container {}: {}",
+                            container.name, failure.message
+                        );
                         error(start_failure_status(failure), &message)
                     }
                     (_, StartResult::Failed(failure)) => {
@@ -113,7 +117,9 @@ impl Control {
                 self.store.erase_peer(&record.peer).await?;
             }
         }
-        self.store.erase_execs(&container.namespace, &container.id).await?;
+        self.store
+            .erase_execs(&container.namespace, &container.id)
+            .await?;
         if container.shape.owner.is_some() {
             self.host.remove_writable(&container.id).await?;
             self.host.delete(&container.function).await?;
@@ -121,7 +127,8 @@ impl Control {
         self.store.erase_container(container).await?;
         for waiter in self.store.waiters(&container.id, REMOVALS).await? {
             if self.store.take_waiter(&container.id, &waiter).await? {
-                self.deliver(&waiter.answer, removal_result(container, &waiter)).await?;
+                self.deliver(&waiter.answer, removal_result(container, &waiter))
+                    .await?;
             }
         }
         // A run's record is looked up by its agent alone, which may still want
@@ -166,18 +173,35 @@ pub(crate) fn wait_result(container: &Container) -> Vec<Part> {
     if !message.is_empty() {
         body["Error"] = json!({ "Message": message });
     }
-    vec![Part::Data { data: Bytes::from(format!("{body}\n")) }, Part::End]
+    vec![
+        Part::Data {
+            data: Bytes::from(format!("{body}\n")),
+        },
+        Part::End,
+    ]
 }
 
 /// A complete response without a body.
 pub(crate) fn empty(status: u16) -> Vec<Part> {
-    vec![Part::Head(Head { status, headers: crate::api::common_headers() }), Part::End]
+    vec![
+        Part::Head(Head {
+            status,
+            headers: crate::api::common_headers(),
+        }),
+        Part::End,
+    ]
 }
 
 /// A complete response with Docker's error.
 pub(crate) fn error(status: u16, message: &str) -> Vec<Part> {
     let response = crate::api::ApiError::new(status, message).into_response();
-    vec![Part::Head(response.head), Part::Data { data: response.body }, Part::End]
+    vec![
+        Part::Head(response.head),
+        Part::Data {
+            data: response.body,
+        },
+        Part::End,
+    ]
 }
 
 /// Docker answers a command that is not there or not executable with 400, and

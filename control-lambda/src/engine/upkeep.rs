@@ -15,7 +15,9 @@ impl Control {
     /// When the store fails.
     pub async fn recover(&self) -> Result<(), EngineError> {
         for (namespace, id) in self.store.live_containers().await? {
-            let Some(found) = self.store.container(&namespace, &id).await? else { continue };
+            let Some(found) = self.store.container(&namespace, &id).await? else {
+                continue;
+            };
             if let Some(run) = found.record.lifecycle.current_run() {
                 let run = run.id.clone();
                 if self.store.run(&run).await?.is_some() {
@@ -57,9 +59,14 @@ impl Control {
     pub async fn shut_down(&self, limit: Duration) -> Result<usize, EngineError> {
         let until = tokio::time::Instant::now() + limit;
         for (namespace, id) in self.store.live_containers().await? {
-            let Some(found) = self.store.container(&namespace, &id).await? else { continue };
+            let Some(found) = self.store.container(&namespace, &id).await? else {
+                continue;
+            };
             let spec = crate::api::containers::spec::container_spec(&found.record);
-            let input = Input::Stop { signal: spec.stop_signal, timeout_s: Some(spec.stop_timeout_s) };
+            let input = Input::Stop {
+                signal: spec.stop_signal,
+                timeout_s: Some(spec.stop_timeout_s),
+            };
             match self.apply(&namespace, &id, input).await {
                 Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
                 Err(error) => return Err(error),

@@ -27,10 +27,24 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn create_answer(&self, id: &AnswerId, peer: &PeerId, given: u64) -> Result<(), StoreError> {
-        let meta = Meta { peer: peer.clone(), next: given };
+    pub async fn create_answer(
+        &self,
+        id: &AnswerId,
+        peer: &PeerId,
+        given: u64,
+    ) -> Result<(), StoreError> {
+        let meta = Meta {
+            peer: peer.clone(),
+            next: given,
+        };
         let expires = Some(self.environment.now().plus(LIFETIME));
-        self.write(vec![put_until(meta_key(id), &meta, Condition::Absent, expires)?]).await
+        self.write(vec![put_until(
+            meta_key(id),
+            &meta,
+            Condition::Absent,
+            expires,
+        )?])
+        .await
     }
 
     /// The answer's meta record.
@@ -53,16 +67,31 @@ impl Store {
     ) -> Result<Option<(PeerId, u64)>, StoreError> {
         let expires = Some(self.environment.now().plus(LIFETIME));
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.read::<Meta>(&meta_key(id)).await? else { return Ok(None) };
+            let Some(found) = self.read::<Meta>(&meta_key(id)).await? else {
+                return Ok(None);
+            };
             let Meta { peer, next: first } = found.record;
             let mut writes = Vec::with_capacity(parts.len() + 1);
             let mut next = first;
             for part in parts {
-                writes.push(put_until(part_key(id, next), part, Condition::Absent, expires)?);
+                writes.push(put_until(
+                    part_key(id, next),
+                    part,
+                    Condition::Absent,
+                    expires,
+                )?);
                 next += 1;
             }
-            let meta = Meta { peer: peer.clone(), next };
-            writes.push(put_until(meta_key(id), &meta, Condition::Version(found.version), expires)?);
+            let meta = Meta {
+                peer: peer.clone(),
+                next,
+            };
+            writes.push(put_until(
+                meta_key(id),
+                &meta,
+                Condition::Version(found.version),
+                expires,
+            )?);
             match self.write(writes).await {
                 Ok(()) => return Ok(Some((peer, first))),
                 Err(error) if error.is_conflict() => {}
@@ -76,8 +105,14 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn parts_from(&self, id: &AnswerId, from: u64) -> Result<Vec<(u64, Part)>, StoreError> {
-        let found = self.list::<Part>(&format!("A#{id}"), "p#", usize::MAX).await?;
+    pub async fn parts_from(
+        &self,
+        id: &AnswerId,
+        from: u64,
+    ) -> Result<Vec<(u64, Part)>, StoreError> {
+        let found = self
+            .list::<Part>(&format!("A#{id}"), "p#", usize::MAX)
+            .await?;
         Ok(found
             .into_iter()
             .filter_map(|(sort, found)| {
@@ -92,11 +127,20 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn erase_answer(&self, id: &AnswerId) -> Result<(), StoreError> {
-        let parts = self.list::<serde_json::Value>(&format!("A#{id}"), "p#", usize::MAX).await?;
+        let parts = self
+            .list::<serde_json::Value>(&format!("A#{id}"), "p#", usize::MAX)
+            .await?;
         let mut keys = vec![meta_key(id)];
-        keys.extend(parts.into_iter().map(|(sort, _)| Key::new(format!("A#{id}"), sort)));
+        keys.extend(
+            parts
+                .into_iter()
+                .map(|(sort, _)| Key::new(format!("A#{id}"), sort)),
+        );
         for batch in keys.chunks(crate::ports::table::MAX_TRANSACTION_WRITES) {
-            let delete = |key: &Key| Write::Delete { key: key.clone(), condition: Condition::Always };
+            let delete = |key: &Key| Write::Delete {
+                key: key.clone(),
+                condition: Condition::Always,
+            };
             self.write(batch.iter().map(delete).collect()).await?;
         }
         Ok(())

@@ -62,8 +62,16 @@ impl Store {
     /// [`StoreError::is_conflict`] when the name is taken.
     pub async fn create_container(&self, container: &Container) -> Result<(), StoreError> {
         self.write(vec![
-            put(name_key(&container.namespace, &container.name), &container.id, Condition::Absent)?,
-            put(container_key(&container.namespace, &container.id), container, Condition::Absent)?,
+            put(
+                name_key(&container.namespace, &container.name),
+                &container.id,
+                Condition::Absent,
+            )?,
+            put(
+                container_key(&container.namespace, &container.id),
+                container,
+                Condition::Absent,
+            )?,
         ])
         .await
     }
@@ -89,7 +97,10 @@ impl Store {
         namespace: &Namespace,
         name: &str,
     ) -> Result<Option<ContainerId>, StoreError> {
-        Ok(self.read::<ContainerId>(&name_key(namespace, name)).await?.map(|found| found.record))
+        Ok(self
+            .read::<ContainerId>(&name_key(namespace, name))
+            .await?
+            .map(|found| found.record))
     }
 
     /// As Docker looks containers up: by full id, by name, by the beginning of an id.
@@ -114,11 +125,15 @@ impl Store {
         }
         let hex = !reference.is_empty()
             && reference.len() <= 64
-            && reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            && reference
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !hex {
             return Ok(Found::None);
         }
-        let mut found = self.list::<Container>(&partition(namespace), reference, 2).await?;
+        let mut found = self
+            .list::<Container>(&partition(namespace), reference, 2)
+            .await?;
         Ok(match (found.pop(), found.pop()) {
             (Some((_, one)), None) => Found::One(Box::new(one)),
             (None, _) => Found::None,
@@ -131,7 +146,9 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn containers(&self, namespace: &Namespace) -> Result<Vec<Container>, StoreError> {
-        let found = self.list::<Container>(&partition(namespace), "", usize::MAX).await?;
+        let found = self
+            .list::<Container>(&partition(namespace), "", usize::MAX)
+            .await?;
         Ok(found.into_iter().map(|(_, found)| found.record).collect())
     }
 
@@ -148,7 +165,9 @@ impl Store {
         mut change: impl FnMut(&mut Container) -> Result<R, E>,
     ) -> Result<Option<(Container, R)>, E> {
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.container(namespace, id).await? else { return Ok(None) };
+            let Some(found) = self.container(namespace, id).await? else {
+                return Ok(None);
+            };
             let was_live = found.record.lifecycle.current_run().is_some();
             let mut container = found.record;
             let result = change(&mut container)?;
@@ -158,7 +177,10 @@ impl Store {
             if is_live && !was_live {
                 writes.push(put(live_key(namespace, id), &(), Condition::Always)?);
             } else if was_live && !is_live {
-                writes.push(Write::Delete { key: live_key(namespace, id), condition: Condition::Always });
+                writes.push(Write::Delete {
+                    key: live_key(namespace, id),
+                    condition: Condition::Always,
+                });
             }
             match self.write(writes).await {
                 Ok(()) => return Ok(Some((container, result))),
@@ -181,13 +203,22 @@ impl Store {
         name: &str,
     ) -> Result<bool, StoreError> {
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.container(namespace, id).await? else { return Ok(true) };
+            let Some(found) = self.container(namespace, id).await? else {
+                return Ok(true);
+            };
             let mut container = found.record;
             let old = std::mem::replace(&mut container.name, name.to_owned());
             let writes = vec![
                 put(name_key(namespace, name), id, Condition::Absent)?,
-                Write::Delete { key: name_key(namespace, &old), condition: Condition::Always },
-                put(container_key(namespace, id), &container, Condition::Version(found.version))?,
+                Write::Delete {
+                    key: name_key(namespace, &old),
+                    condition: Condition::Always,
+                },
+                put(
+                    container_key(namespace, id),
+                    &container,
+                    Condition::Version(found.version),
+                )?,
             ];
             match self.write(writes).await {
                 Ok(()) => return Ok(true),
@@ -209,9 +240,18 @@ impl Store {
     pub async fn erase_container(&self, container: &Container) -> Result<(), StoreError> {
         let namespace = &container.namespace;
         self.write(vec![
-            Write::Delete { key: container_key(namespace, &container.id), condition: Condition::Always },
-            Write::Delete { key: name_key(namespace, &container.name), condition: Condition::Always },
-            Write::Delete { key: live_key(namespace, &container.id), condition: Condition::Always },
+            Write::Delete {
+                key: container_key(namespace, &container.id),
+                condition: Condition::Always,
+            },
+            Write::Delete {
+                key: name_key(namespace, &container.name),
+                condition: Condition::Always,
+            },
+            Write::Delete {
+                key: live_key(namespace, &container.id),
+                condition: Condition::Always,
+            },
         ])
         .await
     }

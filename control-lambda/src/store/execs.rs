@@ -71,8 +71,15 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn exec(&self, namespace: &Namespace, id: &ExecId) -> Result<Option<Exec>, StoreError> {
-        Ok(self.read(&exec_key(namespace, id)).await?.map(|found| found.record))
+    pub async fn exec(
+        &self,
+        namespace: &Namespace,
+        id: &ExecId,
+    ) -> Result<Option<Exec>, StoreError> {
+        Ok(self
+            .read(&exec_key(namespace, id))
+            .await?
+            .map(|found| found.record))
     }
 
     /// The ids of a container's execs.
@@ -80,8 +87,13 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn execs_of(&self, container: &ContainerId) -> Result<Vec<ExecId>, StoreError> {
-        let marks = self.list::<()>(&format!("XC#{container}"), "", usize::MAX).await?;
-        Ok(marks.into_iter().filter_map(|(sort, _)| sort.parse().ok()).collect())
+        let marks = self
+            .list::<()>(&format!("XC#{container}"), "", usize::MAX)
+            .await?;
+        Ok(marks
+            .into_iter()
+            .filter_map(|(sort, _)| sort.parse().ok())
+            .collect())
     }
 
     /// Changes an exec. Returns it as saved with what `change` returned, or `None` if there is none.
@@ -95,10 +107,16 @@ impl Store {
         mut change: impl FnMut(&mut Exec) -> R,
     ) -> Result<Option<(Exec, R)>, StoreError> {
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.read::<Exec>(&exec_key(namespace, id)).await? else { return Ok(None) };
+            let Some(found) = self.read::<Exec>(&exec_key(namespace, id)).await? else {
+                return Ok(None);
+            };
             let mut exec = found.record;
             let result = change(&mut exec);
-            let write = put(exec_key(namespace, id), &exec, Condition::Version(found.version))?;
+            let write = put(
+                exec_key(namespace, id),
+                &exec,
+                Condition::Version(found.version),
+            )?;
             match self.write(vec![write]).await {
                 Ok(()) => return Ok(Some((exec, result))),
                 Err(error) if error.is_conflict() => {}
@@ -112,11 +130,21 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn erase_execs(&self, namespace: &Namespace, container: &ContainerId) -> Result<(), StoreError> {
+    pub async fn erase_execs(
+        &self,
+        namespace: &Namespace,
+        container: &ContainerId,
+    ) -> Result<(), StoreError> {
         for id in self.execs_of(container).await? {
             self.write(vec![
-                Write::Delete { key: exec_key(namespace, &id), condition: Condition::Always },
-                Write::Delete { key: mark_key(container, &id), condition: Condition::Always },
+                Write::Delete {
+                    key: exec_key(namespace, &id),
+                    condition: Condition::Always,
+                },
+                Write::Delete {
+                    key: mark_key(container, &id),
+                    condition: Condition::Always,
+                },
             ])
             .await?;
         }

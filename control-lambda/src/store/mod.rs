@@ -28,8 +28,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::ports::table::{Condition, Item, Key, Table, TableError, Write};
 use crate::ports::Environment;
+use crate::ports::table::{Condition, Item, Key, Table, TableError, Write};
 
 /// Why a record could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -109,7 +109,10 @@ impl Store {
         while found.len() < limit {
             let page = PAGE.min(limit - found.len());
             let now = self.environment.now();
-            let items = self.table.query(partition, prefix, after.as_deref(), page, now).await?;
+            let items = self
+                .table
+                .query(partition, prefix, after.as_deref(), page, now)
+                .await?;
             let last = items.len() < page;
             after = items.last().map(|item| item.key.sort.clone());
             for item in items {
@@ -135,7 +138,10 @@ fn parse<T: DeserializeOwned>(item: &Item) -> Result<Versioned<T>, StoreError> {
         key: format!("{}/{}", item.key.partition, item.key.sort),
         reason: error.to_string(),
     })?;
-    Ok(Versioned { record, version: item.version })
+    Ok(Versioned {
+        record,
+        version: item.version,
+    })
 }
 
 /// A write that stores `record`.
@@ -154,8 +160,16 @@ pub(crate) fn put_until<T: Serialize>(
     condition: Condition,
     expires: Option<sockerless_shared::timestamp::Timestamp>,
 ) -> Result<Write, StoreError> {
-    let body = serde_json::to_vec(record).map(Bytes::from).map_err(|error| {
-        StoreError::Damaged { key: format!("{}/{}", key.partition, key.sort), reason: error.to_string() }
-    })?;
-    Ok(Write::Put { key, body, expires, condition })
+    let body = serde_json::to_vec(record)
+        .map(Bytes::from)
+        .map_err(|error| StoreError::Damaged {
+            key: format!("{}/{}", key.partition, key.sort),
+            reason: error.to_string(),
+        })?;
+    Ok(Write::Put {
+        key,
+        body,
+        expires,
+        condition,
+    })
 }

@@ -51,7 +51,8 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn put_peer(&self, id: &PeerId, peer: &Peer) -> Result<(), StoreError> {
-        self.write(vec![put(peer_key(id), peer, Condition::Always)?]).await
+        self.write(vec![put(peer_key(id), peer, Condition::Always)?])
+            .await
     }
 
     /// Forgets an end of the relay.
@@ -59,7 +60,11 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn erase_peer(&self, id: &PeerId) -> Result<(), StoreError> {
-        self.write(vec![Write::Delete { key: peer_key(id), condition: Condition::Always }]).await
+        self.write(vec![Write::Delete {
+            key: peer_key(id),
+            condition: Condition::Always,
+        }])
+        .await
     }
 
     /// Who a connection belongs to.
@@ -67,7 +72,10 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn connected(&self, id: &ConnectionId) -> Result<Option<Connected>, StoreError> {
-        Ok(self.read(&connection_key(id)).await?.map(|found| found.record))
+        Ok(self
+            .read(&connection_key(id))
+            .await?
+            .map(|found| found.record))
     }
 
     /// Notes who a connection belongs to, until it must have died of age.
@@ -80,7 +88,13 @@ impl Store {
         who: &Connected,
         expires: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(vec![put_until(connection_key(id), who, Condition::Always, Some(expires))?]).await
+        self.write(vec![put_until(
+            connection_key(id),
+            who,
+            Condition::Always,
+            Some(expires),
+        )?])
+        .await
     }
 
     /// Forgets a connection.
@@ -88,7 +102,11 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn erase_connected(&self, id: &ConnectionId) -> Result<(), StoreError> {
-        self.write(vec![Write::Delete { key: connection_key(id), condition: Condition::Always }]).await
+        self.write(vec![Write::Delete {
+            key: connection_key(id),
+            condition: Condition::Always,
+        }])
+        .await
     }
 }
 

@@ -49,7 +49,8 @@ impl Store {
     /// # Errors
     /// When the store fails or knows the run.
     pub async fn create_run(&self, id: &RunId, run: &RunRecord) -> Result<(), StoreError> {
-        self.write(vec![put(run_key(id), run, Condition::Absent)?]).await
+        self.write(vec![put(run_key(id), run, Condition::Absent)?])
+            .await
     }
 
     /// The run of this id.
@@ -71,7 +72,9 @@ impl Store {
         mut change: impl FnMut(&mut RunRecord) -> R,
     ) -> Result<Option<(RunRecord, R)>, StoreError> {
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.read::<RunRecord>(&run_key(id)).await? else { return Ok(None) };
+            let Some(found) = self.read::<RunRecord>(&run_key(id)).await? else {
+                return Ok(None);
+            };
             let mut run = found.record;
             let result = change(&mut run);
             let write = put(run_key(id), &run, Condition::Version(found.version))?;
@@ -92,7 +95,11 @@ impl Store {
         for (number, _) in self.pending_commands(id).await? {
             self.remove_command(id, number).await?;
         }
-        self.write(vec![Write::Delete { key: run_key(id), condition: Condition::Always }]).await
+        self.write(vec![Write::Delete {
+            key: run_key(id),
+            condition: Condition::Always,
+        }])
+        .await
     }
 
     /// Remembers a command until the agent confirms it; its number, and the run.
@@ -105,7 +112,9 @@ impl Store {
         pending: &PendingCommand,
     ) -> Result<Option<(u64, RunRecord)>, StoreError> {
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.read::<RunRecord>(&run_key(id)).await? else { return Ok(None) };
+            let Some(found) = self.read::<RunRecord>(&run_key(id)).await? else {
+                return Ok(None);
+            };
             let mut run = found.record;
             let number = run.next_command;
             run.next_command += 1;
@@ -126,8 +135,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn pending_commands(&self, id: &RunId) -> Result<Vec<(u64, PendingCommand)>, StoreError> {
-        let found = self.list::<PendingCommand>(&format!("M#{id}"), "", usize::MAX).await?;
+    pub async fn pending_commands(
+        &self,
+        id: &RunId,
+    ) -> Result<Vec<(u64, PendingCommand)>, StoreError> {
+        let found = self
+            .list::<PendingCommand>(&format!("M#{id}"), "", usize::MAX)
+            .await?;
         Ok(found
             .into_iter()
             .filter_map(|(sort, found)| Some((sort.parse().ok()?, found.record)))
@@ -143,7 +157,10 @@ impl Store {
         id: &RunId,
         number: u64,
     ) -> Result<Option<PendingCommand>, StoreError> {
-        Ok(self.read(&command_key(id, number)).await?.map(|found| found.record))
+        Ok(self
+            .read(&command_key(id, number))
+            .await?
+            .map(|found| found.record))
     }
 
     /// Forgets a command.
@@ -152,7 +169,11 @@ impl Store {
     /// When the store fails.
     pub async fn remove_command(&self, id: &RunId, number: u64) -> Result<(), StoreError> {
         let key = command_key(id, number);
-        self.write(vec![Write::Delete { key, condition: Condition::Always }]).await
+        self.write(vec![Write::Delete {
+            key,
+            condition: Condition::Always,
+        }])
+        .await
     }
 }
 

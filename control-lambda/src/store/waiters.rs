@@ -64,16 +64,31 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn add_waiter(&self, container: &ContainerId, waiter: &Waiter) -> Result<(), StoreError> {
-        self.write(vec![put(waiter_key(container, waiter), waiter, Condition::Always)?]).await
+    pub async fn add_waiter(
+        &self,
+        container: &ContainerId,
+        waiter: &Waiter,
+    ) -> Result<(), StoreError> {
+        self.write(vec![put(
+            waiter_key(container, waiter),
+            waiter,
+            Condition::Always,
+        )?])
+        .await
     }
 
     /// The waiters of one kind.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn waiters(&self, container: &ContainerId, kind: &str) -> Result<Vec<Waiter>, StoreError> {
-        let found = self.list::<Waiter>(&format!("W#{container}"), kind, usize::MAX).await?;
+    pub async fn waiters(
+        &self,
+        container: &ContainerId,
+        kind: &str,
+    ) -> Result<Vec<Waiter>, StoreError> {
+        let found = self
+            .list::<Waiter>(&format!("W#{container}"), kind, usize::MAX)
+            .await?;
         Ok(found.into_iter().map(|(_, found)| found.record).collect())
     }
 
@@ -81,9 +96,19 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn take_waiter(&self, container: &ContainerId, waiter: &Waiter) -> Result<bool, StoreError> {
+    pub async fn take_waiter(
+        &self,
+        container: &ContainerId,
+        waiter: &Waiter,
+    ) -> Result<bool, StoreError> {
         let key = waiter_key(container, waiter);
-        match self.write(vec![Write::Delete { key, condition: Condition::Present }]).await {
+        match self
+            .write(vec![Write::Delete {
+                key,
+                condition: Condition::Present,
+            }])
+            .await
+        {
             Ok(()) => Ok(true),
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),
@@ -92,5 +117,8 @@ impl Store {
 }
 
 fn waiter_key(container: &ContainerId, waiter: &Waiter) -> Key {
-    Key::new(format!("W#{container}"), format!("{}{}", waiter.wait.prefix(), waiter.answer))
+    Key::new(
+        format!("W#{container}"),
+        format!("{}{}", waiter.wait.prefix(), waiter.answer),
+    )
 }

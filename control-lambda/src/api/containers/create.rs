@@ -1,0 +1,378 @@
+//! `POST /containers/create` (Engine API, `ContainerCreate`).
+
+use serde_json::{Map, Value, json};
+use sockerless_shared::ids::{ContainerId, ImageDigest};
+use sockerless_shared::lifecycle::Lifecycle;
+use sockerless_shared::spec::Runtime;
+
+use super::config::{CONFIG, ENDPOINT, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
+use super::{names, spec};
+use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
+use crate::engine::Config;
+use crate::ports::function_host::{FunctionShape, Network};
+use crate::store::containers::Container;
+
+mod image_defaults;
+mod refusals;
+
+/// How often a made-up name is tried.
+const NAME_ATTEMPTS: usize = 8;
+
+const MIB: i64 = 1024 * 1024;
+
+/// Creates a container: its function is ensured, nothing runs yet.
+///
+/// # Errors
+/// 400 for what is not valid, 404 for an unknown image, 409 for a name that is
+/// taken, 501 for what is not there yet.
+pub async fn create(context: &Context<'_>) -> ApiResult {
+    let name = match context.query.text("name") {
+        "" => None,
+        name => Some(names::check(name)?.to_owned()),
+    };
+    let body = context.json_body()?;
+    let wanted = Wanted::parse(&body)?;
+    wanted.validate(&context.control.config)?;
+    let control = context.control;
+    let reference = wanted.text("Image");
+    let image = control
+        .images
+        .find(context.namespace, &reference)
+        .await?
+        .ok_or_else(|| ApiError::new(404, format!("No such image: {}", tagged(&reference))))?;
+
+    let random: [u8; 32] = control.environment.random();
+    let id = ContainerId::from_random(random);
+    let runtime = wanted.runtime(control.config.default_runtime)?;
+    refusals::check(&wanted, runtime)?;
+    let mut warnings = Vec::new();
+    let (config, args) = image_defaults::merge(wanted.config.clone(), &image.config, &id)?;
+    if runtime == Runtime::Function {
+        warnings.extend(function_warnings(
+            &config,
+            control.config.place.function_has_pty,
+        ));
+    }
+    let shape = shape(&wanted, &image.id, runtime, &id, &control.config)?;
+    let function = control.host.ensure(&shape).await?;
+    warnings.extend(function.warnings);
+
+    let mut container = Container {
+        id: id.clone(),
+        namespace: context.namespace.clone(),
+        name: String::new(),
+        created: control.environment.now(),
+        image_reference: reference,
+        config: Value::Object(config),
+        host_config: Value::Object(wanted.host_config(&control.config, runtime)),
+        networks: wanted.networks()?,
+        args,
+        shape,
+        function: function.name,
+        lifecycle: Lifecycle::created(wanted.host["AutoRemove"].as_bool().unwrap_or(false)),
+        runs: Vec::new(),
+    };
+    store(context, &mut container, name).await?;
+    json(201, &json!({ "Id": id, "Warnings": warnings }))
+}
+
+/// Stores the container under its name, or one made up for it.
+async fn store(
+    context: &Context<'_>,
+    container: &mut Container,
+    name: Option<String>,
+) -> Result<(), ApiError> {
+    let control = context.control;
+    if let Some(name) = name {
+        container.name = name;
+        return match control.store.create_container(container).await {
+            Err(error) if error.is_conflict() => {
+                Err(names::conflict(context, &container.name).await?)
+            }
+            other => Ok(other?),
+        };
+    }
+    for attempt in 0..NAME_ATTEMPTS {
+        container.name = names::made_up(control.environment.random(), attempt);
+        match control.store.create_container(container).await {
+            Err(error) if error.is_conflict() => {}
+            other => return Ok(other?),
+        }
+    }
+    container.name = container.id.short().to_owned();
+    Ok(control.store.create_container(container).await?)
+}
+
+/// The request, with every field that Docker knows.
+pub(super) struct Wanted {
+    config: Map<String, Value>,
+    host: Map<String, Value>,
+    endpoints: Map<String, Value>,
+}
+
+impl Wanted {
+    fn parse(body: &Value) -> Result<Self, ApiError> {
+        if !body.is_object() && !body.is_null() {
+            return Err(ApiError::new(
+                400,
+                format!(
+                    "invalid JSON: json: cannot unmarshal {} into Go value of type container.CreateRequest",
+                    match body {
+                        Value::Array(_) => "array",
+                        Value::String(_) => "string",
+                        Value::Bool(_) => "bool",
+                        Value::Null | Value::Number(_) | Value::Object(_) => "number",
+                    }
+                ),
+            ));
+        }
+        let config = go_json::complete("", CONFIG, body)?;
+        let host = go_json::complete(".HostConfig", HOST_CONFIG, member(body, "HostConfig"))?;
+        let networking = member(body, "NetworkingConfig");
+        let endpoints = match member(networking, "EndpointsConfig") {
+            Value::Object(endpoints) => endpoints.clone(),
+            _ => Map::new(),
+        };
+        let known = |name: &String| {
+            CONFIG
+                .iter()
+                .any(|field| field.name.eq_ignore_ascii_case(name))
+        };
+        if !body.as_object().is_some_and(|map| map.keys().any(known)) {
+            return Err(ApiError::new(
+                400,
+                "config cannot be empty in order to create a container",
+            ));
+        }
+        Ok(Self {
+            config,
+            host,
+            endpoints,
+        })
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.config
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned()
+    }
+
+    fn number(&self, name: &str) -> i64 {
+        self.host.get(name).and_then(Value::as_i64).unwrap_or(0)
+    }
+
+    pub(super) fn host(&self, name: &str) -> &Value {
+        self.host.get(name).unwrap_or(&Value::Null)
+    }
+
+    pub(super) fn config(&self, name: &str) -> &Value {
+        self.config.get(name).unwrap_or(&Value::Null)
+    }
+
+    fn validate(&self, config: &Config) -> Result<(), ApiError> {
+        let invalid = |message: String| Err(ApiError::new(400, message));
+        let dir = self.text("WorkingDir");
+        if !dir.is_empty() && !dir.starts_with('/') {
+            return invalid(format!(
+                "the working directory '{dir}' is invalid, it needs to be an absolute path"
+            ));
+        }
+        if let Some(bad) = spec::strings(self.config("Env"))
+            .iter()
+            .find(|entry| entry.is_empty() || entry.starts_with('='))
+        {
+            return invalid(format!("invalid environment variable: {bad}"));
+        }
+        if let Some(signal) = self.config("StopSignal").as_str() {
+            signal::parse(signal)?;
+        }
+        let restart = self.host("RestartPolicy")["Name"].as_str().unwrap_or("");
+        if self.host("AutoRemove") == &Value::Bool(true) && !matches!(restart, "" | "no") {
+            return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
+        }
+        let memory = self.number("Memory");
+        if memory != 0 && memory < 6 * MIB {
+            return invalid("Minimum memory limit allowed is 6MB".to_owned());
+        }
+        if memory > i64::from(LARGEST_MEMORY_MIB) * MIB {
+            return invalid(format!(
+                "a function has at most {LARGEST_MEMORY_MIB} MiB of memory: ask for less with -m"
+            ));
+        }
+        if self.number("NanoCpus") > i64::from(config.place.cpus.max(6)) * 1_000_000_000 {
+            return invalid(format!(
+                "Range of CPUs is from 0.01 to {:.2}, as there are only {} CPUs available",
+                f64::from(config.place.cpus),
+                config.place.cpus
+            ));
+        }
+        Ok(())
+    }
+
+    fn runtime(&self, default: Runtime) -> Result<Runtime, ApiError> {
+        match self.host("Runtime").as_str().unwrap_or("") {
+            "" => Ok(default),
+            "function" => Ok(Runtime::Function),
+            "microvm" => Ok(Runtime::Microvm),
+            other => Err(ApiError::new(
+                400,
+                format!("unknown or invalid runtime name: {other}"),
+            )),
+        }
+    }
+
+    /// `HostConfig` as `inspect` shows it, with what Docker fills in.
+    fn host_config(&self, config: &Config, runtime: Runtime) -> Map<String, Value> {
+        let mut host = self.host.clone();
+        let mut fill = |name: &str, value: Value| {
+            let unset = match host.get(name) {
+                None | Some(Value::Null) => true,
+                Some(Value::String(text)) => text.is_empty(),
+                Some(Value::Number(number)) => number.as_i64() == Some(0),
+                Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => false,
+            };
+            if unset {
+                host.insert(name.to_owned(), value);
+            }
+        };
+        fill("ConsoleSize", json!([0, 0]));
+        let host_cgroup = config.place.cgroup_version == "1";
+        fill(
+            "CgroupnsMode",
+            json!(if host_cgroup { "host" } else { "private" }),
+        );
+        fill("IpcMode", json!("private"));
+        fill("ShmSize", json!(64 * MIB));
+        fill("Runtime", json!(runtime.name()));
+        fill("MaskedPaths", json!(MASKED_PATHS));
+        fill("ReadonlyPaths", json!(READONLY_PATHS));
+        let memory = self.number("Memory");
+        if memory > 0 {
+            fill("MemorySwap", json!(memory * 2));
+        }
+        host.insert("NetworkMode".to_owned(), json!(self.network_mode()));
+        if self.host("RestartPolicy")["Name"]
+            .as_str()
+            .unwrap_or("")
+            .is_empty()
+        {
+            host.insert(
+                "RestartPolicy".to_owned(),
+                json!({"Name": "no", "MaximumRetryCount": 0}),
+            );
+        }
+        if self.host("LogConfig")["Type"]
+            .as_str()
+            .unwrap_or("")
+            .is_empty()
+        {
+            host.insert(
+                "LogConfig".to_owned(),
+                json!({"Type": "json-file", "Config": {}}),
+            );
+        }
+        host
+    }
+
+    pub(super) fn network_mode(&self) -> &str {
+        match self.host("NetworkMode").as_str().unwrap_or("") {
+            "" | "default" => "bridge",
+            other => other,
+        }
+    }
+
+    /// `NetworkSettings.Networks` of a container that does not run.
+    fn networks(&self) -> Result<Value, ApiError> {
+        let mode = self.network_mode();
+        let given = self.endpoints.get(mode).unwrap_or(&Value::Null);
+        let endpoint = go_json::complete(".NetworkingConfig.EndpointsConfig", ENDPOINT, given)?;
+        Ok(json!({ mode: endpoint }))
+    }
+}
+
+fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    static NULL: Value = Value::Null;
+    value
+        .as_object()
+        .and_then(|map| {
+            map.get(name).or_else(|| {
+                map.iter()
+                    .find(|(n, _)| n.eq_ignore_ascii_case(name))
+                    .map(|(_, v)| v)
+            })
+        })
+        .unwrap_or(&NULL)
+}
+
+/// Most memory of a function, in MiB (AWS Lambda quotas).
+const LARGEST_MEMORY_MIB: u32 = 10_240;
+/// Least memory of a function, in MiB (AWS Lambda quotas).
+const SMALLEST_MEMORY_MIB: u32 = 128;
+/// Memory that comes with one vCPU, in MiB (AWS Lambda, "Configure function memory").
+const MEMORY_PER_CPU_MIB: f64 = 1_769.0;
+
+/// What the function has to be like: `-m` picks its memory and `--cpus` the
+/// memory that has so many vCPUs; the larger wins.
+fn shape(
+    wanted: &Wanted,
+    image: &ImageDigest,
+    runtime: Runtime,
+    id: &ContainerId,
+    config: &Config,
+) -> Result<FunctionShape, ApiError> {
+    let asked = (wanted.number("Memory") + MIB - 1) / MIB;
+    // At most 10,240 after validation, and far below 2^53.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    let for_cpus = (wanted.number("NanoCpus") as f64 / 1e9 * MEMORY_PER_CPU_MIB).ceil() as i64;
+    let memory = match asked.max(for_cpus) {
+        0 => config.default_memory_mib,
+        mib => u32::try_from(mib)
+            .unwrap_or(u32::MAX)
+            .clamp(SMALLEST_MEMORY_MIB, LARGEST_MEMORY_MIB),
+    };
+    let network = match wanted.network_mode() {
+        "none" => Network::None,
+        "bridge" => Network::Outbound,
+        other => {
+            return Err(ApiError::not_implemented(format!(
+                "network {other} is not implemented by sockerless: use --network bridge or none"
+            )));
+        }
+    };
+    Ok(FunctionShape {
+        image: image.clone(),
+        runtime,
+        memory_mib: memory,
+        tmp_mib: config.tmp_mib,
+        network,
+        owner: (runtime == Runtime::Microvm).then(|| id.clone()),
+    })
+}
+
+fn function_warnings(config: &Map<String, Value>, has_pty: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.get("Tty") == Some(&Value::Bool(true)) && !has_pty {
+        warnings.push(
+            "a function has no terminal device: -t is emulated on pipes; use --runtime microvm for a real one".to_owned(),
+        );
+    }
+    let user = config.get("User").and_then(Value::as_str).unwrap_or("");
+    if !matches!(user, "" | "0" | "root") {
+        warnings.push(format!(
+            "a function runs as one fixed unprivileged user: the image's user {user} is ignored; use --runtime microvm to run as it"
+        ));
+    }
+    warnings
+}
+
+/// The reference as Docker names it in errors: with `:latest` if it has neither tag nor digest.
+fn tagged(reference: &str) -> String {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    if last.contains(':') || last.contains('@') {
+        reference.to_owned()
+    } else {
+        format!("{reference}:latest")
+    }
+}

@@ -1,0 +1,87 @@
+//! `POST /containers/{id}/kill` (Engine API, `ContainerKill`).
+
+use sockerless_shared::lifecycle::{Input, Refusal};
+use sockerless_shared::protocol::control::Command;
+
+use super::{await_event, find, or_cancel};
+use crate::api::{ApiError, ApiResult, Context, signal};
+use crate::engine::EngineError;
+use crate::store::containers::Container;
+use crate::store::waiters::Wait;
+
+const SIGKILL: i32 = 9;
+
+/// Sends a signal. SIGKILL is answered when the container has ended, any
+/// other when it has been delivered.
+///
+/// # Errors
+/// 400 for an unknown signal, 404, 409 when it does not run.
+pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
+    let text = context.query.text("signal");
+    let container = find(context, reference).await?;
+    let refuse = |message: &str| {
+        ApiError::new(
+            400,
+            format!("cannot kill container: {reference}: {message}"),
+        )
+    };
+    let number = match text {
+        "" => SIGKILL,
+        text => signal::parse(text).map_err(|error| refuse(&error.message))?,
+    };
+    let not_running = || {
+        ApiError::new(
+            409,
+            format!(
+                "cannot kill container: {reference}: container {} is not running",
+                container.id
+            ),
+        )
+    };
+    if container.lifecycle.current_run().is_none() {
+        return Err(not_running());
+    }
+    if !signal::exists(number) {
+        return Err(refuse(&format!(
+            "the linux daemon does not support signal {text}"
+        )));
+    }
+    let outcome = if number == SIGKILL {
+        let (waiting, answer) = await_event(context, &container, None, Wait::Stop).await?;
+        let outcome = apply(context, &container, number).await;
+        or_cancel(context, &container, &waiting, outcome)
+            .await
+            .map(|()| answer)
+    } else {
+        let (id, answer) = context
+            .control
+            .begin_answer(context.peer()?, Vec::new())
+            .await?;
+        context
+            .control
+            .tell_and_answer(
+                &container,
+                Command::Kill { signal: number },
+                Input::Kill { signal: number },
+                id,
+            )
+            .await
+            .map(|()| answer)
+    };
+    outcome.map_err(|error| match error {
+        EngineError::Refused(Refusal::NotRunning) => not_running(),
+        other => other.into(),
+    })
+}
+
+async fn apply(
+    context: &Context<'_>,
+    container: &Container,
+    signal: i32,
+) -> Result<(), EngineError> {
+    context
+        .control
+        .apply(context.namespace, &container.id, Input::Kill { signal })
+        .await
+        .map(|_| ())
+}

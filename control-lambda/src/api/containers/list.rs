@@ -1,0 +1,259 @@
+//! `GET /containers/json` (Engine API, `ContainerList`).
+
+use regex_lite::Regex;
+use serde_json::{Value, json};
+use sockerless_shared::lifecycle::Phase;
+use sockerless_shared::timestamp::Timestamp;
+
+use super::{find, state};
+use crate::api::filters::Filters;
+use crate::api::{ApiError, ApiResult, Context, json};
+use crate::store::containers::Container;
+
+const FILTERS: [&str; 14] = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+];
+
+const STATES: [&str; 7] = [
+    "created",
+    "running",
+    "paused",
+    "restarting",
+    "removing",
+    "exited",
+    "dead",
+];
+
+/// The containers that satisfy the filters, newest first.
+///
+/// # Errors
+/// 400 for a filter that is not one, 404 for a container that a filter names.
+pub async fn list(context: &Context<'_>) -> ApiResult {
+    let query = &context.query;
+    let limit = query
+        .number("limit")?
+        .and_then(|n| usize::try_from(n).ok())
+        .filter(|n| *n > 0);
+    let filters = query.filters()?;
+    let choice = Choice::new(context, &filters).await?;
+    let mut containers = context.control.store.containers(context.namespace).await?;
+    containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.id.cmp(&a.id)));
+    let all = query.flag("all") || limit.is_some() || !filters.get("status").is_empty();
+    let now = context.control.environment.now();
+    let size = query.flag("size");
+    let chosen: Vec<Value> = containers
+        .iter()
+        .filter(|container| {
+            all || matches!(container.lifecycle.phase, Phase::Running | Phase::Paused)
+        })
+        .filter(|container| choice.takes(container))
+        .take(limit.unwrap_or(usize::MAX))
+        .map(|container| summary(container, now, size))
+        .collect();
+    json(200, &chosen)
+}
+
+fn summary(container: &Container, now: Timestamp, size: bool) -> Value {
+    let mut summary = json!({
+        "Id": container.id,
+        "Names": [format!("/{}", container.name)],
+        "Image": container.image_reference,
+        "ImageID": container.shape.image,
+        "Command": command_line(&container.args),
+        "Created": container.created.secs(),
+        "Ports": [],
+        "Labels": container.config["Labels"],
+        "State": state::status(&container.lifecycle),
+        "Status": state::words(&container.lifecycle, now),
+        "HostConfig": {"NetworkMode": container.host_config["NetworkMode"]},
+        "NetworkSettings": {"Networks": container.networks},
+        "Mounts": [],
+    });
+    if size {
+        summary["SizeRootFs"] = json!(0);
+    }
+    summary
+}
+
+/// Program and arguments; an argument with a space in quotes, as Docker shows it.
+fn command_line(args: &[String]) -> String {
+    let Some((path, rest)) = args.split_first() else {
+        return String::new();
+    };
+    let mut line = path.clone();
+    for arg in rest {
+        line.push(' ');
+        if arg.contains(' ') {
+            line.push('\'');
+            line.push_str(arg);
+            line.push('\'');
+        } else {
+            line.push_str(arg);
+        }
+    }
+    line
+}
+
+/// The filters, checked and resolved.
+struct Choice<'a> {
+    filters: &'a Filters,
+    images: Vec<String>,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    exited: Vec<i32>,
+    names: Vec<Result<Regex, String>>,
+    tasks_only: bool,
+}
+
+impl<'a> Choice<'a> {
+    async fn new(context: &Context<'_>, filters: &'a Filters) -> Result<Self, ApiError> {
+        filters.only(&[&FILTERS[..], &["volume"]].concat())?;
+        let invalid = |name: &str, value: &str, why: &str| {
+            ApiError::new(400, format!("invalid filter '{name}={value}'{why}"))
+        };
+        for value in filters.get("status") {
+            if !STATES.contains(&value.as_str()) {
+                let why = format!(
+                    ": invalid value for state ({value}): must be one of {}",
+                    STATES.join(", ")
+                );
+                return Err(invalid("status", value, &why));
+            }
+        }
+        for value in filters.get("health") {
+            if !["none", "starting", "healthy", "unhealthy"].contains(&value.as_str()) {
+                let why = format!(
+                    ": invalid value for health ({value}): must be one of none, starting, healthy, unhealthy"
+                );
+                return Err(invalid("health", value, &why));
+            }
+        }
+        let mut exited = Vec::new();
+        for value in filters.get("exited") {
+            exited.push(value.parse().map_err(|_| {
+                let why = format!(
+                    ": strconv.Atoi: parsing {}: invalid syntax",
+                    crate::api::query::go_quote(value)
+                );
+                invalid("exited", value, &why)
+            })?);
+        }
+        let mut tasks_only = false;
+        for value in filters.get("is-task") {
+            tasks_only = match value.as_str() {
+                "true" | "1" => true,
+                "false" | "0" => false,
+                other => return Err(invalid("is-task", other, "")),
+            };
+        }
+        let mut images = Vec::new();
+        for value in filters.get("ancestor") {
+            if let Ok(Some(image)) = context.control.images.find(context.namespace, value).await {
+                images.push(image.id.to_string());
+            }
+        }
+        let before = newest(context, filters.get("before")).await?;
+        let since = newest(context, filters.get("since")).await?;
+        let names = filters
+            .get("name")
+            .iter()
+            .map(|text| Regex::new(text).map_err(|_| text.clone()))
+            .collect();
+        Ok(Self {
+            filters,
+            images,
+            before,
+            since,
+            exited,
+            names,
+            tasks_only,
+        })
+    }
+
+    fn takes(&self, container: &Container) -> bool {
+        let filters = self.filters;
+        let lifecycle = &container.lifecycle;
+        let stopped_with = |code: &i32| {
+            lifecycle.current_run().is_none()
+                && lifecycle
+                    .exit
+                    .as_ref()
+                    .is_some_and(|exit| exit.code == *code)
+                && lifecycle
+                    .run
+                    .as_ref()
+                    .is_some_and(|run| run.started_at.is_some())
+        };
+        let name_matches = |pattern: &Result<Regex, String>| match pattern {
+            Ok(regex) => {
+                regex.is_match(&container.name) || regex.is_match(&format!("/{}", container.name))
+            }
+            Err(text) => *text == container.name,
+        };
+        let status = state::status(lifecycle);
+        let network = container.host_config["NetworkMode"].as_str().unwrap_or("");
+        !self.tasks_only
+            && filters.any("id", |prefix| container.id.as_str().starts_with(prefix))
+            && (self.names.is_empty() || self.names.iter().any(name_matches))
+            && filters.any("status", |wanted| wanted == status)
+            && filters.any("health", |wanted| wanted == "none")
+            && filters.any("network", |wanted| wanted == network)
+            && filters.labels("label", &container.config["Labels"])
+            && filters.get("volume").is_empty()
+            && filters.get("publish").is_empty()
+            && filters.any("expose", |port| exposes(container, port))
+            && (self.exited.is_empty() || self.exited.iter().any(stopped_with))
+            && (filters.get("ancestor").is_empty()
+                || self
+                    .images
+                    .iter()
+                    .any(|image| image == container.shape.image.as_str()))
+            && self.before.is_none_or(|before| container.created < before)
+            && self.since.is_none_or(|since| container.created > since)
+    }
+}
+
+fn exposes(container: &Container, port: &str) -> bool {
+    let port = if port.contains('/') {
+        port.to_owned()
+    } else {
+        format!("{port}/tcp")
+    };
+    container.config["ExposedPorts"].get(port).is_some()
+}
+
+/// When the last of the containers that a filter names was created.
+async fn newest(
+    context: &Context<'_>,
+    references: &[String],
+) -> Result<Option<Timestamp>, ApiError> {
+    match references.last() {
+        None => Ok(None),
+        Some(reference) => Ok(Some(find(context, reference).await?.created)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_quotes_arguments_with_spaces() {
+        let args = ["sh", "-c", "exit 3"].map(ToOwned::to_owned);
+        assert_eq!(command_line(&args), "sh -c 'exit 3'");
+        assert_eq!(command_line(&[]), "");
+    }
+}

@@ -1,0 +1,222 @@
+//! `GET /containers/{id}/logs` (Engine API, `ContainerLogs`).
+
+use bytes::Bytes;
+use futures_util::stream;
+use sockerless_shared::answer::{Answer, Head, MAX_INLINE_BODY_BYTES, Part, Response};
+use sockerless_shared::ids::{AnswerId, BlobId, RunId};
+use sockerless_shared::logs::{LogQuery, Record, render};
+use sockerless_shared::protocol::grant::Operation;
+use sockerless_shared::timestamp::Timestamp;
+
+use super::find;
+use crate::api::query::{Query, go_quote};
+use crate::api::version::ApiVersion;
+use crate::api::{ApiError, ApiResult, Context, head};
+use crate::ports::blobs::BlobName;
+use crate::store::containers::Container;
+
+/// Largest log that is sent, in bytes.
+const MAX_RENDERED_BYTES: u64 = 4 << 30;
+
+/// A container's output: of the runs that are over from where it was stored,
+/// of the present one from its agent.
+///
+/// # Errors
+/// 400 when no stream is chosen or a time or number is not one, 404.
+pub async fn logs(context: &Context<'_>, reference: &str) -> ApiResult {
+    let container = find(context, reference).await?;
+    let tty = container.config["Tty"].as_bool().unwrap_or(false);
+    let query = parse(&context.query, tty)?;
+    let follow = context.query.flag("follow");
+    let multiplexed = !tty && context.version >= ApiVersion::new(1, 42);
+    let content_type = if multiplexed {
+        "application/vnd.docker.multiplexed-stream"
+    } else {
+        "application/vnd.docker.raw-stream"
+    };
+    let head = head(200, content_type);
+    let Some(run) = container.lifecycle.current_run().map(|run| run.id.clone()) else {
+        return finished(context, &container, head, &query).await;
+    };
+    let control = context.control;
+    let earlier = earlier_records(context, &container, Some(&run)).await?;
+    let Some(record) = control.store.run(&run).await? else {
+        return respond(context, head, render::render(&earlier, &query)).await;
+    };
+    let operation = Operation::Logs {
+        query: query.clone(),
+        follow,
+    };
+    if earlier.is_empty() {
+        return super::attach::open(context, &container, head, operation).await;
+    }
+    match control.stream_target(&run, &record, context.peer()?, operation)? {
+        Some(target) => {
+            let data = Bytes::from(render::render(&earlier, &query));
+            let first = vec![
+                Part::Head(head),
+                Part::Data { data },
+                Part::Stream(target),
+                Part::End,
+            ];
+            let id = AnswerId::from_random(control.environment.random());
+            Ok(Answer::Parts { id, first })
+        }
+        None => respond(context, head, render::render(&earlier, &query)).await,
+    }
+}
+
+/// What `attach` with `logs=1` and without `stream=1` shows of a container that does not run.
+pub(super) async fn history(
+    context: &Context<'_>,
+    container: &Container,
+    head: Head,
+    parameters: &Query,
+) -> ApiResult {
+    let query = LogQuery {
+        stdout: parameters.flag("stdout"),
+        stderr: parameters.flag("stderr"),
+        raw: container.config["Tty"].as_bool().unwrap_or(false),
+        ..LogQuery::default()
+    };
+    let data = if parameters.flag("logs") {
+        render::render(&earlier_records(context, container, None).await?, &query)
+    } else {
+        Vec::new()
+    };
+    let first = vec![
+        Part::Head(head),
+        Part::Data { data: data.into() },
+        Part::End,
+    ];
+    Ok(Answer::Parts {
+        id: AnswerId::from_random(context.control.environment.random()),
+        first,
+    })
+}
+
+async fn finished(
+    context: &Context<'_>,
+    container: &Container,
+    head: Head,
+    query: &LogQuery,
+) -> ApiResult {
+    let records = earlier_records(context, container, None).await?;
+    respond(context, head, render::render(&records, query)).await
+}
+
+/// The records of all runs that are over, but one.
+async fn earlier_records(
+    context: &Context<'_>,
+    container: &Container,
+    except: Option<&RunId>,
+) -> Result<Vec<Record>, ApiError> {
+    let mut records = Vec::new();
+    for run in &container.runs {
+        if Some(run) != except {
+            records.extend(context.control.finished_log(run).await?);
+        }
+    }
+    Ok(records)
+}
+
+/// A body that may be large: inline, or by way of the blob store.
+async fn respond(context: &Context<'_>, head: Head, body: Vec<u8>) -> ApiResult {
+    let control = context.control;
+    if body.len() <= MAX_INLINE_BODY_BYTES {
+        return Ok(Answer::Final(Response {
+            head,
+            body: body.into(),
+            cache_s: 0,
+        }));
+    }
+    let blob = BlobId::from_random(control.environment.random());
+    let name = blob_name(&blob)?;
+    let bytes = stream::iter([Ok(Bytes::from(body))]);
+    control
+        .blobs
+        .put(&name, Box::pin(bytes), MAX_RENDERED_BYTES)
+        .await
+        .map_err(crate::engine::EngineError::from)?;
+    let id = AnswerId::from_random(control.environment.random());
+    Ok(Answer::Parts {
+        id,
+        first: vec![Part::Head(head), Part::Blob { blob }, Part::End],
+    })
+}
+
+/// Where a large body is kept.
+///
+/// # Errors
+/// Never in practice.
+pub fn blob_name(blob: &BlobId) -> Result<BlobName, ApiError> {
+    BlobName::new(format!("bodies/{blob}")).map_err(|error| ApiError::new(500, error.to_string()))
+}
+
+fn parse(query: &Query, tty: bool) -> Result<LogQuery, ApiError> {
+    let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
+    if !stdout && !stderr {
+        return Err(ApiError::new(
+            400,
+            "Bad parameters: you must choose at least one stream",
+        ));
+    }
+    Ok(LogQuery {
+        stdout,
+        stderr,
+        since: time(query, "since")?,
+        until: time(query, "until")?,
+        tail: tail(query.text("tail")),
+        timestamps: query.flag("timestamps"),
+        raw: tty,
+    })
+}
+
+/// Docker reads a tail that is no number as all of it.
+fn tail(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+/// Unix seconds with an optional fraction; zero and nothing are no limit.
+fn time(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    let text = query.text(name);
+    if matches!(text, "" | "0") {
+        return Ok(None);
+    }
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let invalid = |part: &str| {
+        ApiError::new(
+            400,
+            format!(
+                "strconv.ParseInt: parsing {}: invalid syntax",
+                go_quote(part)
+            ),
+        )
+    };
+    let whole: i64 = seconds.parse().map_err(|_| invalid(seconds))?;
+    let nanos: i64 = match fraction {
+        "" => 0,
+        digits => format!("{digits:0<9}")
+            .get(..9)
+            .and_then(|nine| nine.parse().ok())
+            .ok_or_else(|| invalid(digits))?,
+    };
+    Ok(Some(Timestamp::from_nanos(
+        whole.saturating_mul(1_000_000_000).saturating_add(nanos),
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_fractions() {
+        let query = Query::parse("stdout=1&since=12.5&until=0&tail=all");
+        let parsed = parse(&query, false).unwrap();
+        assert_eq!(parsed.since, Some(Timestamp::from_millis(12_500)));
+        assert_eq!((parsed.until, parsed.tail), (None, None));
+        assert!(parse(&Query::parse("stdout=1&since=x"), false).is_err());
+        assert!(parse(&Query::parse("tail=1"), false).is_err());
+    }
+}

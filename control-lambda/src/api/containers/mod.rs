@@ -1,0 +1,114 @@
+//! Operations on containers, one a file.
+
+pub mod attach;
+pub mod config;
+pub mod create;
+pub mod inspect;
+pub mod kill;
+pub mod list;
+pub mod logs;
+pub mod names;
+pub mod pause;
+pub mod remove;
+pub mod rename;
+pub mod resize;
+pub mod restart;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod stop;
+pub mod wait;
+
+use sockerless_shared::answer::{Answer, Head, Part};
+use sockerless_shared::ids::AnswerId;
+
+use super::{ApiError, Context};
+use crate::engine::EngineError;
+use crate::store::containers::{Container, Found};
+use crate::store::waiters::{Wait, Waiter};
+
+/// The container that a client names.
+///
+/// # Errors
+/// 404 when there is none, 400 when more than one id begins so.
+pub async fn find(context: &Context<'_>, reference: &str) -> Result<Container, ApiError> {
+    match context
+        .control
+        .store
+        .find_container(context.namespace, reference)
+        .await?
+    {
+        Found::One(found) => Ok(found.record),
+        Found::None => Err(ApiError::no_such_container(reference)),
+        Found::Ambiguous => Err(ApiError::new(
+            400,
+            format!("multiple IDs found with provided prefix: {reference}"),
+        )),
+    }
+}
+
+/// Begins an answer that is given when something happens to a container, and
+/// registers it, so that what happens from now on is not missed.
+///
+/// # Errors
+/// When the caller has no relay or the store fails.
+pub(crate) async fn await_event(
+    context: &Context<'_>,
+    container: &Container,
+    head: Option<Head>,
+    wait: Wait,
+) -> Result<(Waiting, Answer), ApiError> {
+    let first = head.map(Part::Head).into_iter().collect();
+    let (id, answer) = context.control.begin_answer(context.peer()?, first).await?;
+    let waiter = Waiter {
+        answer: id.clone(),
+        wait,
+    };
+    context
+        .control
+        .store
+        .add_waiter(&container.id, &waiter)
+        .await?;
+    Ok((Waiting { answer: id, waiter }, answer))
+}
+
+/// A registered answer.
+pub(crate) struct Waiting {
+    pub(crate) answer: AnswerId,
+    waiter: Waiter,
+}
+
+impl Waiting {
+    /// Takes the registration back, for what will not happen; whether it had not happened yet.
+    pub(crate) async fn cancel(
+        &self,
+        context: &Context<'_>,
+        container: &Container,
+    ) -> Result<bool, ApiError> {
+        let control = context.control;
+        let taken = control
+            .store
+            .take_waiter(&container.id, &self.waiter)
+            .await?;
+        if taken {
+            control.store.erase_answer(&self.answer).await?;
+        }
+        Ok(taken)
+    }
+}
+
+/// Carries out a change for which somebody registered to wait; when it is
+/// refused, the registration is taken back first.
+pub(crate) async fn or_cancel<T>(
+    context: &Context<'_>,
+    container: &Container,
+    waiting: &Waiting,
+    outcome: Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    if outcome.is_err()
+        && let Err(error) = waiting.cancel(context, container).await
+    {
+        tracing::warn!(error = error.message, "a waiter could not be taken back");
+    }
+    outcome
+}

@@ -1,0 +1,80 @@
+//! `DELETE /containers/{id}` (Engine API, `ContainerDelete`).
+
+use sockerless_shared::lifecycle::{Input, Phase, Refusal};
+
+use super::{await_event, find, or_cancel};
+use crate::api::{ApiError, ApiResult, Context, empty};
+use crate::engine::EngineError;
+use crate::store::containers::Container;
+use crate::store::waiters::Wait;
+
+/// Removes a container; with `force`, after killing it. Answered when it is gone.
+///
+/// # Errors
+/// 404, 409 when it runs, 501 for `link`.
+pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
+    let container = find(context, reference).await?;
+    if context.query.flag("link") {
+        return Err(ApiError::not_implemented(
+            "container links are not implemented by sockerless: containers cannot be linked",
+        ));
+    }
+    let force = context.query.flag("force");
+    if container.lifecycle.current_run().is_none() {
+        let outcome = context
+            .control
+            .apply(context.namespace, &container.id, Input::Remove { force })
+            .await;
+        return match outcome {
+            Ok(_) => Ok(empty(204)),
+            Err(error) => Err(refusal(error, &container)),
+        };
+    }
+    if !force {
+        let refused = match container.lifecycle.phase {
+            Phase::Paused => Refusal::IsPaused,
+            Phase::Created
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Exited
+            | Phase::Removing
+            | Phase::Dead => Refusal::IsRunning,
+        };
+        return Err(refusal(EngineError::Refused(refused), &container));
+    }
+    let (waiting, answer) = await_event(context, &container, None, Wait::Removed).await?;
+    let outcome = context
+        .control
+        .apply(context.namespace, &container.id, Input::Remove { force })
+        .await;
+    match or_cancel(context, &container, &waiting, outcome).await {
+        Ok(_) => Ok(answer),
+        // It ended by itself in this moment and is gone already (`--rm`).
+        Err(EngineError::NoSuchContainer(_)) => Ok(empty(204)),
+        Err(error) => Err(refusal(error, &container)),
+    }
+}
+
+fn refusal(error: EngineError, container: &Container) -> ApiError {
+    let name = &container.name;
+    match error {
+        EngineError::Refused(Refusal::IsRunning) => ApiError::new(
+            409,
+            format!(
+                "cannot remove container \"{name}\": container is running: \
+                 stop the container before removing or force remove"
+            ),
+        ),
+        EngineError::Refused(Refusal::IsPaused) => ApiError::new(
+            409,
+            format!(
+                "cannot remove container \"{name}\": container is paused and must be unpaused first"
+            ),
+        ),
+        EngineError::Refused(Refusal::IsBeingRemoved) => ApiError::new(
+            409,
+            format!("removal of container {name} is already in progress"),
+        ),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,37 @@
+//! `POST /containers/{id}/rename` (Engine API, `ContainerRename`).
+
+use super::{find, names};
+use crate::api::{ApiError, ApiResult, Context, empty};
+
+/// Gives a container another name.
+///
+/// # Errors
+/// 400 for an empty or invalid name, 404, 409 when the name is taken.
+pub async fn rename(context: &Context<'_>, reference: &str) -> ApiResult {
+    let wanted = context.query.text("name");
+    let container = find(context, reference).await?;
+    if wanted.is_empty() {
+        return Err(ApiError::new(400, "Neither old nor new names may be empty"));
+    }
+    let wanted = names::check(wanted)?;
+    if wanted == container.name {
+        return Err(ApiError::new(
+            400,
+            "Renaming a container with the same name as its current name",
+        ));
+    }
+    let store = &context.control.store;
+    if store
+        .rename_container(context.namespace, &container.id, wanted)
+        .await?
+    {
+        Ok(empty(204))
+    } else {
+        let conflict = names::conflict(context, wanted).await?;
+        let message = format!("Error when allocating new name: {}", conflict.message);
+        Err(ApiError {
+            message,
+            ..conflict
+        })
+    }
+}

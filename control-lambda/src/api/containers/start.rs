@@ -1,0 +1,54 @@
+//! `POST /containers/{id}/start` (Engine API, `ContainerStart`).
+
+use sockerless_shared::answer::Answer;
+use sockerless_shared::lifecycle::Refusal;
+
+use super::{await_event, find, or_cancel};
+use crate::api::{ApiError, ApiResult, Context, empty};
+use crate::engine::EngineError;
+use crate::store::waiters::Wait;
+
+/// Starts a container; answered when its process runs, or could not be started.
+///
+/// # Errors
+/// 304 when it runs already, 404, 409.
+pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
+    let container = find(context, reference).await?;
+    if context.version < crate::api::version::ApiVersion::new(1, 24) || !has_no_body(context) {
+        return Err(ApiError::new(
+            400,
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
+    }
+    let (waiting, answer) = await_event(context, &container, None, Wait::Start).await?;
+    let outcome = context
+        .control
+        .start(context.namespace, &container.id, container.shape.runtime)
+        .await;
+    match or_cancel(context, &container, &waiting, outcome).await {
+        Ok(_) => Ok(answer),
+        Err(error) => refusal(error, &container.name),
+    }
+}
+
+/// A body of braces or nothing, as old clients send it.
+fn has_no_body(context: &Context<'_>) -> bool {
+    context
+        .inline_body()
+        .is_ok_and(|body| body.len() <= 2 || context.request.header("content-length") == Some("0"))
+}
+
+fn refusal(error: EngineError, name: &str) -> Result<Answer, ApiError> {
+    match error {
+        EngineError::Refused(Refusal::AlreadyStarted) => Ok(empty(304)),
+        EngineError::Refused(Refusal::IsPaused) => Err(ApiError::new(
+            409,
+            "cannot start a paused container, try unpause instead",
+        )),
+        EngineError::Refused(Refusal::MarkedForRemoval) => Err(ApiError::new(
+            409,
+            format!("container is marked for removal and cannot be started: {name}"),
+        )),
+        other => Err(other.into()),
+    }
+}

@@ -1,0 +1,26 @@
+//! Operations on execs, one a file.
+
+pub mod create;
+pub mod inspect;
+pub mod resize;
+pub mod start;
+
+use sockerless_shared::ids::ExecId;
+
+use super::{ApiError, Context};
+use crate::store::execs::Exec;
+
+/// The exec that a client names; Docker knows execs by their full id alone.
+///
+/// # Errors
+/// 404.
+pub async fn find(context: &Context<'_>, reference: &str) -> Result<Exec, ApiError> {
+    let none = || ApiError::new(404, format!("No such exec instance: {reference}"));
+    let id: ExecId = reference.parse().map_err(|_| none())?;
+    context
+        .control
+        .store
+        .exec(context.namespace, &id)
+        .await?
+        .ok_or_else(none)
+}

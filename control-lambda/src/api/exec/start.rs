@@ -1,0 +1,152 @@
+//! `POST /exec/{id}/start` (Engine API, `ExecStart`).
+
+use sockerless_shared::answer::{Answer, Part};
+use sockerless_shared::ids::AnswerId;
+use sockerless_shared::lifecycle::Phase;
+use sockerless_shared::protocol::control::Command;
+use sockerless_shared::protocol::grant::Operation;
+use sockerless_shared::spec::ProcessSpec;
+
+use super::find;
+use crate::api::containers::attach::stream_head;
+use crate::api::containers::spec::console_size;
+use crate::api::go_json::{Absent, Field, Kind};
+use crate::api::{ApiError, ApiResult, Context, common_headers, detach_keys, go_json};
+use crate::store::execs::{Exec, ExecState};
+use crate::store::runs::{PendingCommand, RunRecord};
+
+const FIELDS: &[Field] = &[
+    Field {
+        name: "Detach",
+        kind: Kind::Bool,
+        absent: Absent::False,
+    },
+    Field {
+        name: "Tty",
+        kind: Kind::Bool,
+        absent: Absent::False,
+    },
+    Field {
+        name: "ConsoleSize",
+        kind: Kind::Any,
+        absent: Absent::Null,
+    },
+];
+
+/// Runs an exec: detached, or with its streams carried to the client.
+///
+/// # Errors
+/// 404, 409 when it ran already or the container does not run any more.
+pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
+    let body = go_json::complete("ExecStartOptions", FIELDS, &context.json_body()?)?;
+    let exec = find(context, reference).await?;
+    let flag = |name: &str| body[name].as_bool().unwrap_or(false);
+    let (detach, tty) = (flag("Detach"), flag("Tty"));
+    let record = check_container(context, &exec).await?;
+    if tty && !exec.process.tty {
+        return Err(ApiError::new(
+            400,
+            "exec was created without a terminal and cannot be started with one",
+        ));
+    }
+    claim(context, &exec).await?;
+    let console = console_size(&body["ConsoleSize"]).or(exec.process.console_size);
+    let process = ProcessSpec {
+        console_size: console,
+        ..exec.process.clone()
+    };
+    let operation = Operation::Exec {
+        exec: exec.id.clone(),
+        process,
+        stdin: exec.attach_stdin && !detach,
+        stdout: exec.attach_stdout && !detach,
+        stderr: exec.attach_stderr && !detach,
+        detach_keys: detach_keys::parse(&exec.detach_keys)?,
+    };
+    let control = context.control;
+    if detach {
+        let (id, answer) = control.begin_answer(context.peer()?, Vec::new()).await?;
+        let grant = control.sign_grant(&exec.run, operation)?;
+        let pending = PendingCommand {
+            command: Command::StartExec { grant },
+            answer: Some(id),
+        };
+        control.tell(&exec.run, pending).await?;
+        return Ok(answer);
+    }
+    let Some(target) = control.stream_target(&exec.run, &record, context.peer()?, operation)?
+    else {
+        return Err(ApiError::new(
+            503,
+            format!(
+                "the agent of container {} is reconnecting: try again",
+                exec.container
+            ),
+        ));
+    };
+    let mut head = stream_head(context, tty);
+    head.headers.extend(common_headers());
+    let id = AnswerId::from_random(control.environment.random());
+    Ok(Answer::Parts {
+        id,
+        first: vec![Part::Head(head), Part::Stream(target), Part::End],
+    })
+}
+
+/// The run in which the exec was created has to go on.
+async fn check_container(context: &Context<'_>, exec: &Exec) -> Result<RunRecord, ApiError> {
+    let store = &context.control.store;
+    let not_running = || ApiError::new(409, format!("container {} is not running", exec.container));
+    let container = store
+        .container(context.namespace, &exec.container)
+        .await?
+        .ok_or_else(|| ApiError::no_such_container(exec.container.as_str()))?
+        .record;
+    if container.lifecycle.phase == Phase::Paused {
+        return Err(ApiError::new(
+            409,
+            format!(
+                "container {} is paused, unpause the container before exec",
+                exec.container
+            ),
+        ));
+    }
+    if container
+        .lifecycle
+        .current_run()
+        .is_none_or(|run| run.id != exec.run)
+    {
+        return Err(not_running());
+    }
+    store.run(&exec.run).await?.ok_or_else(not_running)
+}
+
+/// An exec is started once.
+async fn claim(context: &Context<'_>, exec: &Exec) -> Result<(), ApiError> {
+    let changed = context
+        .control
+        .store
+        .update_exec(context.namespace, &exec.id, |exec| {
+            let before = exec.state;
+            if before == ExecState::Created {
+                exec.state = ExecState::Starting;
+            }
+            before
+        })
+        .await?;
+    match changed {
+        Some((_, ExecState::Created)) => Ok(()),
+        Some((_, ExecState::Starting | ExecState::Running { .. })) => Err(ApiError::new(
+            409,
+            format!("exec {} is already running", exec.id),
+        )),
+        Some((_, ExecState::Exited { .. })) => Err(ApiError::new(
+            409,
+            format!("exec command {} has already run", exec.id),
+        )),
+        None => Err(ApiError::new(
+            404,
+            format!("No such exec instance: {}", exec.id),
+        )),
+    }
+}

@@ -1,0 +1,432 @@
+//! JSON as Go's decoder and encoder treat it, so that what Docker accepts is
+//! accepted, and what `inspect` shows has Docker's fields, nulls and zeroes.
+//!
+//! An object's fields are described by a table: name, kind, and what stands
+//! there when the client says nothing. Names match regardless of case, unknown
+//! ones are dropped, null leaves the zero value, and a value of another kind is
+//! refused in Go's words.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::ApiError;
+
+/// Deepest nesting of arrays and objects that is read (`serde_json`'s own limit).
+pub const MAX_DEPTH: usize = 128;
+
+/// A field of an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name as Docker writes it.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What stands there when nothing was said.
+    pub absent: Absent,
+}
+
+/// What a field may be; named after Go's types where errors name them.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A string.
+    String,
+    /// True or false.
+    Bool,
+    /// A whole number.
+    Int,
+    /// A list of strings.
+    Strings,
+    /// A list of strings, or one string alone (`strslice.StrSlice`).
+    StrSlice,
+    /// Strings to strings.
+    StringMap,
+    /// Strings to empty objects.
+    Set,
+    /// An object of these fields.
+    Object(&'static [Field]),
+    /// A list of objects of these fields.
+    Objects(&'static [Field]),
+    /// Looked at by nobody here.
+    Any,
+}
+
+/// What stands in a field that was not set.
+#[derive(Debug, Clone, Copy)]
+pub enum Absent {
+    /// Nothing: `omitempty`. A zero value that was set is left out as well.
+    Omitted,
+    /// `null`
+    Null,
+    /// `""`
+    Empty,
+    /// `false`
+    False,
+    /// A number.
+    Number(i64),
+    /// `[]`
+    List,
+    /// `{}`
+    Map,
+    /// An object with its own absent values.
+    Defaults,
+}
+
+/// Checks the header of a request with a JSON body.
+///
+/// # Errors
+/// 400 in Docker's words.
+pub fn check_content_type(value: &str) -> Result<(), ApiError> {
+    let mime = value.split(';').next().unwrap_or("").trim();
+    if mime.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(ApiError::new(
+            400,
+            format!("unsupported Content-Type header ({value}): must be 'application/json'"),
+        ))
+    }
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// 400 when it is not one JSON value.
+pub fn parse(body: &Bytes) -> Result<Value, ApiError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::new(
+            400,
+            "invalid JSON: got EOF while reading request body",
+        ));
+    }
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    let value = match values.next() {
+        Some(Ok(value)) => value,
+        Some(Err(error)) => {
+            return Err(ApiError::new(
+                400,
+                format!("invalid JSON: {}", syntax_error(body, &error)),
+            ));
+        }
+        None => {
+            return Err(ApiError::new(
+                400,
+                "invalid JSON: got EOF while reading request body",
+            ));
+        }
+    };
+    if body[values.byte_offset()..]
+        .iter()
+        .all(u8::is_ascii_whitespace)
+    {
+        Ok(value)
+    } else {
+        Err(ApiError::new(400, "unexpected content after JSON"))
+    }
+}
+
+/// What Go's decoder says of a text that is not JSON, as near as the position tells.
+fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "unexpected EOF".to_owned();
+    }
+    let line_start = body
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(error.line().saturating_sub(2))
+        .map_or(0, |(at, _)| at + 1);
+    let start = if error.line() <= 1 { 0 } else { line_start };
+    let at = start + error.column().saturating_sub(1);
+    if let Some(message) = broken_literal(body, at) {
+        return message;
+    }
+    match body.get(at) {
+        Some(byte) => format!(
+            "invalid character '{}' looking for beginning of value",
+            char::from(*byte)
+        ),
+        None => error.to_string(),
+    }
+}
+
+/// A text that begins like `true`, `false` or `null` and goes on otherwise.
+fn broken_literal(body: &[u8], at: usize) -> Option<String> {
+    ["true", "false", "null"].into_iter().find_map(|literal| {
+        let expected = literal.as_bytes();
+        (1..expected.len()).find_map(|matched| {
+            let start = at.checked_sub(matched)?;
+            let found = *body.get(at)?;
+            (body.get(start..at)? == &expected[..matched] && found != expected[matched]).then(
+                || {
+                    format!(
+                        "invalid character '{}' in literal {literal} (expecting '{}')",
+                        char::from(found),
+                        char::from(expected[matched])
+                    )
+                },
+            )
+        })
+    })
+}
+
+/// The object with all its fields: the client's where it set them, else what stands for nothing.
+///
+/// # Errors
+/// 400 in Go's words when a value has the wrong type.
+pub fn complete(
+    type_name: &str,
+    fields: &[Field],
+    value: &Value,
+) -> Result<Map<String, Value>, ApiError> {
+    let empty = Map::new();
+    let given = match value {
+        Value::Object(map) => map,
+        Value::Null => &empty,
+        other => {
+            return Err(ApiError::new(
+                400,
+                format!(
+                    "invalid JSON: json: cannot unmarshal {} into Go value of type {type_name}",
+                    go_name(other)
+                ),
+            ));
+        }
+    };
+    let mut out = Map::new();
+    for field in fields {
+        let set = given
+            .get(field.name)
+            .or_else(|| {
+                given
+                    .iter()
+                    .find(|(name, _)| name.eq_ignore_ascii_case(field.name))
+                    .map(|(_, v)| v)
+            })
+            .filter(|value| !value.is_null());
+        let value = match set {
+            Some(value) => Some(convert(type_name, field, value)?),
+            None => absent(type_name, field)?,
+        };
+        let value =
+            value.filter(|value| !matches!(field.absent, Absent::Omitted) || !is_zero(value));
+        if let Some(value) = value {
+            out.insert(field.name.to_owned(), value);
+        }
+    }
+    Ok(out)
+}
+
+fn absent(type_name: &str, field: &Field) -> Result<Option<Value>, ApiError> {
+    Ok(match field.absent {
+        Absent::Omitted => None,
+        Absent::Null => Some(Value::Null),
+        Absent::Empty => Some(Value::String(String::new())),
+        Absent::False => Some(Value::Bool(false)),
+        Absent::Number(number) => Some(Value::from(number)),
+        Absent::List => Some(Value::Array(Vec::new())),
+        Absent::Map => Some(Value::Object(Map::new())),
+        Absent::Defaults => match field.kind {
+            Kind::Object(fields) => Some(Value::Object(complete(type_name, fields, &Value::Null)?)),
+            Kind::String
+            | Kind::Bool
+            | Kind::Int
+            | Kind::Strings
+            | Kind::StrSlice
+            | Kind::StringMap
+            | Kind::Set
+            | Kind::Objects(_)
+            | Kind::Any => None,
+        },
+    })
+}
+
+fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiError> {
+    let mismatch = |offending: &Value, go_type: &str| {
+        Err(ApiError::new(
+            400,
+            format!(
+                "invalid JSON: json: cannot unmarshal {} into Go struct field {type_name}.{} of type {go_type}",
+                go_name(offending),
+                field.name
+            ),
+        ))
+    };
+    match (field.kind, value) {
+        (Kind::Any, value) => Ok(value.clone()),
+        (Kind::String, Value::String(_)) | (Kind::Bool, Value::Bool(_)) => Ok(value.clone()),
+        (Kind::Int, Value::Number(number)) if number.is_i64() || number.is_u64() => {
+            Ok(value.clone())
+        }
+        (Kind::StrSlice, Value::String(one)) => Ok(Value::Array(vec![Value::String(one.clone())])),
+        (Kind::Strings | Kind::StrSlice, Value::Array(items)) => {
+            match items
+                .iter()
+                .find(|item| !item.is_string() && !item.is_null())
+            {
+                None => Ok(Value::Array(
+                    items
+                        .iter()
+                        .map(|item| Value::String(item.as_str().unwrap_or("").to_owned()))
+                        .collect(),
+                )),
+                // Docker's StrSlice decodes itself, without the field's name.
+                Some(_) if matches!(field.kind, Kind::StrSlice) => Err(ApiError::new(
+                    400,
+                    "invalid JSON: json: cannot unmarshal array into Go value of type string",
+                )),
+                Some(item) => mismatch(item, "string"),
+            }
+        }
+        (Kind::StringMap, Value::Object(map)) => {
+            match map.values().find(|v| !v.is_string() && !v.is_null()) {
+                None => Ok(Value::Object(
+                    map.iter()
+                        .map(|(key, v)| {
+                            (
+                                key.clone(),
+                                Value::String(v.as_str().unwrap_or("").to_owned()),
+                            )
+                        })
+                        .collect(),
+                )),
+                Some(item) => mismatch(item, "string"),
+            }
+        }
+        (Kind::Set, Value::Object(map)) => {
+            match map.values().find(|v| !v.is_object() && !v.is_null()) {
+                None => Ok(Value::Object(
+                    map.keys()
+                        .map(|key| (key.clone(), Value::Object(Map::new())))
+                        .collect(),
+                )),
+                Some(item) => mismatch(item, "struct {}"),
+            }
+        }
+        (Kind::Object(fields), Value::Object(_)) => Ok(Value::Object(complete(
+            &format!("{type_name}.{}", field.name),
+            fields,
+            value,
+        )?)),
+        (Kind::Objects(fields), Value::Array(items)) => {
+            let name = format!("{type_name}.{}", field.name);
+            let items: Result<Vec<_>, _> = items
+                .iter()
+                .map(|item| complete(&name, fields, item).map(Value::Object))
+                .collect();
+            Ok(Value::Array(items?))
+        }
+        (kind, value) => mismatch(value, go_type(kind)),
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+const fn go_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+const fn go_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::String => "string",
+        Kind::Bool => "bool",
+        Kind::Int => "int64",
+        Kind::Strings | Kind::StrSlice => "[]string",
+        Kind::StringMap => "map[string]string",
+        Kind::Set => "map[string]struct {}",
+        Kind::Object(_) => "struct",
+        Kind::Objects(_) => "[]struct",
+        Kind::Any => "interface {}",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const FIELDS: &[Field] = &[
+        Field {
+            name: "Tty",
+            kind: Kind::Bool,
+            absent: Absent::False,
+        },
+        Field {
+            name: "Cmd",
+            kind: Kind::StrSlice,
+            absent: Absent::Null,
+        },
+        Field {
+            name: "StopSignal",
+            kind: Kind::String,
+            absent: Absent::Omitted,
+        },
+    ];
+
+    #[test]
+    fn names_match_regardless_of_case_and_unknown_ones_are_dropped() {
+        let full = complete(
+            "Config",
+            FIELDS,
+            &json!({"tty": true, "CMD": "ls", "Nope": 1}),
+        )
+        .unwrap();
+        assert_eq!(Value::Object(full), json!({"Tty": true, "Cmd": ["ls"]}));
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_in_gos_words() {
+        let error = complete("Config", FIELDS, &json!({"Tty": "yes"})).unwrap_err();
+        assert_eq!(error.status, 400);
+        assert!(
+            error
+                .message
+                .ends_with("cannot unmarshal string into Go struct field Config.Tty of type bool")
+        );
+    }
+
+    #[test]
+    fn text_that_is_not_json_is_refused_in_gos_words() {
+        let refuse = |text: &'static str| {
+            parse(&Bytes::from_static(text.as_bytes()))
+                .unwrap_err()
+                .message
+        };
+        assert_eq!(
+            refuse(""),
+            "invalid JSON: got EOF while reading request body"
+        );
+        assert_eq!(
+            refuse("nope"),
+            "invalid JSON: invalid character 'o' in literal null (expecting 'u')"
+        );
+        assert_eq!(refuse("{} x"), "unexpected content after JSON");
+        assert_eq!(refuse("{\"a\":"), "invalid JSON: unexpected EOF");
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(value) = parse(&Bytes::from(bytes)) {
+                let _ = complete("Config", FIELDS, &value);
+            }
+        }
+    }
+}

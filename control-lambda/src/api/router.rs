@@ -1,0 +1,246 @@
+//! From method and path to the operation.
+
+use sockerless_shared::answer::Request;
+use sockerless_shared::ids::Namespace;
+
+use super::query::Query;
+use super::version::ApiVersion;
+use super::{ApiError, ApiResult, Context, containers, exec, system};
+use crate::engine::Control;
+
+/// Finds the operation and carries it out.
+///
+/// # Errors
+/// The operation's own, and those of versions and paths that do not exist.
+pub async fn route(control: &Control, namespace: &Namespace, request: &Request) -> ApiResult {
+    let (path, query) = request
+        .path_and_query
+        .split_once('?')
+        .unwrap_or((&request.path_and_query, ""));
+    let segments = decode_segments(path)?;
+    let mut segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let asked = segments
+        .first()
+        .and_then(|segment| ApiVersion::from_segment(segment));
+    if asked.is_some() {
+        segments.remove(0);
+    }
+    let Some(operation) = Operation::find(&request.method, &segments) else {
+        return Err(ApiError {
+            bare: true,
+            ..ApiError::new(404, "page not found")
+        });
+    };
+    let version = asked.unwrap_or(ApiVersion::NEWEST).check()?;
+    let context = Context {
+        control,
+        namespace,
+        request,
+        version,
+        query: Query::parse(query),
+    };
+    operation.run(&context).await
+}
+
+/// What a request asks for.
+enum Operation<'a> {
+    Ping,
+    Version,
+    Info,
+    ContainerCreate,
+    ContainerList,
+    ContainerInspect(&'a str),
+    ContainerStart(&'a str),
+    ContainerStop(&'a str),
+    ContainerRestart(&'a str),
+    ContainerKill(&'a str),
+    ContainerWait(&'a str),
+    ContainerAttach(&'a str),
+    ContainerLogs(&'a str),
+    ContainerRename(&'a str),
+    ContainerRemove(&'a str),
+    ContainerResize(&'a str),
+    ContainerPause(&'a str),
+    ContainerUnpause(&'a str),
+    ExecCreate(&'a str),
+    ExecStart(&'a str),
+    ExecInspect(&'a str),
+    ExecResize(&'a str),
+    /// An operation that Docker has and this has not.
+    Missing {
+        operation: &'static str,
+        container: Option<&'a str>,
+    },
+}
+
+impl<'a> Operation<'a> {
+    fn find(method: &str, segments: &[&'a str]) -> Option<Self> {
+        let found = match (method, segments) {
+            ("GET" | "HEAD", ["_ping"]) => Self::Ping,
+            ("GET", ["version"]) => Self::Version,
+            ("GET", ["info"]) => Self::Info,
+            ("POST", ["containers", "create"]) => Self::ContainerCreate,
+            ("GET", ["containers", "json"]) => Self::ContainerList,
+            ("GET", ["containers", id, "json"]) => Self::ContainerInspect(id),
+            ("POST", ["containers", id, "start"]) => Self::ContainerStart(id),
+            ("POST", ["containers", id, "stop"]) => Self::ContainerStop(id),
+            ("POST", ["containers", id, "restart"]) => Self::ContainerRestart(id),
+            ("POST", ["containers", id, "kill"]) => Self::ContainerKill(id),
+            ("POST", ["containers", id, "wait"]) => Self::ContainerWait(id),
+            ("POST", ["containers", id, "attach"]) => Self::ContainerAttach(id),
+            ("GET", ["containers", id, "logs"]) => Self::ContainerLogs(id),
+            ("POST", ["containers", id, "rename"]) => Self::ContainerRename(id),
+            ("DELETE", ["containers", id]) => Self::ContainerRemove(id),
+            ("POST", ["containers", id, "resize"]) => Self::ContainerResize(id),
+            ("POST", ["containers", id, "pause"]) => Self::ContainerPause(id),
+            ("POST", ["containers", id, "unpause"]) => Self::ContainerUnpause(id),
+            ("POST", ["containers", id, "exec"]) => Self::ExecCreate(id),
+            ("POST", ["exec", id, "start"]) => Self::ExecStart(id),
+            ("GET", ["exec", id, "json"]) => Self::ExecInspect(id),
+            ("POST", ["exec", id, "resize"]) => Self::ExecResize(id),
+            (
+                "GET",
+                [
+                    "containers",
+                    id,
+                    name @ ("top" | "stats" | "changes" | "export" | "archive" | "checkpoints"),
+                ],
+            ) => Self::Missing {
+                operation: missing_name(name),
+                container: Some(id),
+            },
+            ("HEAD" | "PUT", ["containers", id, "archive"]) => Self::Missing {
+                operation: "cp",
+                container: Some(id),
+            },
+            ("GET", ["containers", id, "attach", "ws"]) => Self::Missing {
+                operation: "attach over a WebSocket",
+                container: Some(id),
+            },
+            ("POST", ["containers", id, "update"]) => Self::Missing {
+                operation: "update",
+                container: Some(id),
+            },
+            ("POST", ["containers", "prune"]) => Self::missing("container prune"),
+            ("GET", ["events"]) => Self::missing("events"),
+            ("GET", ["system", "df"]) => Self::missing("system df"),
+            ("POST", ["auth"]) => Self::missing("login"),
+            ("POST", ["build" | "session" | "grpc"])
+            | ("POST", ["build", "prune"] | ["commit"]) => Self::missing("build"),
+            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["networks", ..]) => {
+                Self::missing("network")
+            }
+            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["volumes", ..]) => {
+                Self::missing("volume")
+            }
+            (
+                "GET" | "HEAD" | "POST" | "DELETE" | "PUT",
+                [
+                    "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
+                    ..,
+                ],
+            ) => Self::missing("swarm"),
+            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["plugins", ..]) => {
+                Self::missing("plugin")
+            }
+            ("GET", ["distribution", .., "json"]) => Self::missing("manifest inspect"),
+            _ => return None,
+        };
+        Some(found)
+    }
+
+    const fn missing(operation: &'static str) -> Self {
+        Self::Missing {
+            operation,
+            container: None,
+        }
+    }
+
+    async fn run(self, context: &Context<'_>) -> ApiResult {
+        match self {
+            Self::Ping => system::ping::ping(context),
+            Self::Version => system::version::version(context),
+            Self::Info => system::info::info(context).await,
+            Self::ContainerCreate => containers::create::create(context).await,
+            Self::ContainerList => containers::list::list(context).await,
+            Self::ContainerInspect(id) => containers::inspect::inspect(context, id).await,
+            Self::ContainerStart(id) => containers::start::start(context, id).await,
+            Self::ContainerStop(id) => containers::stop::stop(context, id).await,
+            Self::ContainerRestart(id) => containers::restart::restart(context, id).await,
+            Self::ContainerKill(id) => containers::kill::kill(context, id).await,
+            Self::ContainerWait(id) => containers::wait::wait(context, id).await,
+            Self::ContainerAttach(id) => containers::attach::attach(context, id).await,
+            Self::ContainerLogs(id) => containers::logs::logs(context, id).await,
+            Self::ContainerRename(id) => containers::rename::rename(context, id).await,
+            Self::ContainerRemove(id) => containers::remove::remove(context, id).await,
+            Self::ContainerResize(id) => containers::resize::resize(context, id).await,
+            Self::ContainerPause(id) => containers::pause::pause(context, id).await,
+            Self::ContainerUnpause(id) => containers::pause::unpause(context, id).await,
+            Self::ExecCreate(id) => exec::create::create(context, id).await,
+            Self::ExecStart(id) => exec::start::start(context, id).await,
+            Self::ExecInspect(id) => exec::inspect::inspect(context, id).await,
+            Self::ExecResize(id) => exec::resize::resize(context, id).await,
+            Self::Missing {
+                operation,
+                container,
+            } => {
+                if let Some(reference) = container {
+                    containers::find(context, reference).await?;
+                }
+                Err(ApiError::not_implemented(not_implemented(operation)))
+            }
+        }
+    }
+}
+
+const fn missing_name(segment: &str) -> &'static str {
+    match segment.as_bytes() {
+        b"top" => "top",
+        b"stats" => "stats",
+        b"changes" => "diff",
+        b"export" => "export",
+        b"archive" => "cp",
+        _ => "checkpoint",
+    }
+}
+
+/// What to do instead, for each operation that is not there.
+fn not_implemented(operation: &str) -> String {
+    let instead = match operation {
+        "build" => {
+            "build elsewhere and bring the image with `docker save | docker load` or through a registry"
+        }
+        "cp" | "export" => "use `docker exec` with tar or cat on stdin and stdout",
+        "top" => "use `docker exec` with ps",
+        "diff" => "use `docker exec` with find -newer",
+        "stats" => "read /proc or the cgroup with `docker exec`",
+        "update" => "remove the container and create it with the new limits",
+        "container prune" => "use `docker rm $(docker ps -aq -f status=exited)`",
+        "events" => "use `docker wait` or `docker ps`",
+        "system df" => "use `docker images` and `docker ps -a`",
+        "network" => {
+            "containers reach the outside through the networks bridge and none, chosen with --network"
+        }
+        "volume" => "bring data in with the image or on stdin, and out on stdout",
+        "login" => "pull from a registry that needs no credentials, or use `docker load`",
+        "manifest inspect" => "use a registry client such as skopeo",
+        "attach over a WebSocket" => "use `docker attach`, which upgrades the HTTP connection",
+        "swarm" => "there is no swarm: run single containers or a compose file",
+        "plugin" => "there are no plugins",
+        _ => "there is no substitute yet",
+    };
+    format!("{operation} is not implemented by sockerless: {instead}")
+}
+
+/// The path's segments, percent-decoded; a slash that was encoded stays within its segment.
+fn decode_segments(path: &str) -> Result<Vec<String>, ApiError> {
+    path.split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(|segment| {
+            percent_encoding::percent_decode_str(segment)
+                .decode_utf8()
+                .map(std::borrow::Cow::into_owned)
+                .map_err(|_| ApiError::new(400, "the path is not UTF-8"))
+        })
+        .collect()
+}

@@ -1,0 +1,5 @@
+//! `_ping`, `version`, `info`.
+
+pub mod info;
+pub mod ping;
+pub mod version;
