@@ -3,4 +3,5 @@
 pub mod blobs;
 pub mod environment;
 pub mod gateway;
+pub mod host;
 pub mod table;

@@ -1,0 +1,369 @@
+//! Control groups: memory and process limits of a sandbox, and how often the
+//! kernel killed in it for memory. Version 2, version 1, or both side by side.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::wire::EnvironmentId;
+
+/// Where Linux shows which cgroup file systems are mounted, and where.
+const MOUNTS: &str = "/proc/self/mountinfo";
+/// In which groups this process is.
+const OWN: &str = "/proc/self/cgroup";
+
+/// The group below which each host has one of its own.
+const PARENT: &str = "sockerless";
+
+/// Processes and threads in a sandbox of the profile `function` (AWS Lambda quotas).
+pub(super) const FUNCTION_PROCESSES: u64 = 1024;
+
+/// What a sandbox is limited to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) memory_mib: u32,
+    pub(super) processes: Option<u64>,
+}
+
+/// The control groups of one host.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    /// Holds one folder for each environment.
+    memory: Hierarchy,
+    /// `None` where version 1 has no `pids` controller, and where it is that of `memory`.
+    pids: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Hierarchy {
+    V2(PathBuf),
+    V1(PathBuf),
+}
+
+/// The control groups of one environment.
+#[derive(Debug)]
+pub(super) struct EnvironmentCgroup {
+    /// Files into which a process writes `0` to join.
+    pub(super) procs: Vec<PathBuf>,
+    /// The file with the line `oom_kill N`.
+    pub(super) oom_counter: PathBuf,
+    folders: Vec<PathBuf>,
+}
+
+impl Cgroups {
+    /// Finds a place where this process may make groups that limit memory, and
+    /// removes what an earlier process with the same `instance` left there.
+    /// `instance` names the host among others on the machine.
+    ///
+    /// # Errors
+    /// A sentence for people: why memory cannot be limited here.
+    pub(super) fn find(instance: &str) -> Result<Self, String> {
+        let mounts = fs::read_to_string(MOUNTS).map_err(|e| format!("read {MOUNTS}: {e}"))?;
+        let own = fs::read_to_string(OWN).map_err(|e| format!("read {OWN}: {e}"))?;
+        let found = Mounted::parse(&mounts);
+        let below = Path::new(PARENT).join(instance);
+        if let Some(mount) = found.v1("memory") {
+            let memory = prepare_v1(mount, &own, "memory", &below)?;
+            let pids = found
+                .v1("pids")
+                .and_then(|mount| prepare_v1(mount, &own, "pids", &below).ok());
+            return Ok(Self {
+                memory: Hierarchy::V1(memory),
+                pids,
+            });
+        }
+        let mount = found
+            .v2
+            .ok_or("no cgroup file system with a memory controller is mounted")?;
+        let folder = prepare_v2(&mount, &own, &below)?;
+        Ok(Self {
+            memory: Hierarchy::V2(folder),
+            pids: None,
+        })
+    }
+
+    /// Makes the groups of one environment.
+    pub(super) fn create(
+        &self,
+        environment: EnvironmentId,
+        limits: Limits,
+    ) -> io::Result<EnvironmentCgroup> {
+        let name = environment.0.to_string();
+        let bytes = (u64::from(limits.memory_mib) * 1024 * 1024).to_string();
+        let mut group = match &self.memory {
+            Hierarchy::V2(parent) => {
+                let folder = parent.join(name.as_str());
+                fs::create_dir(&folder)?;
+                let group = EnvironmentCgroup {
+                    procs: vec![folder.join("cgroup.procs")],
+                    oom_counter: folder.join("memory.events"),
+                    folders: vec![folder.clone()],
+                };
+                write(&folder.join("memory.max"), &bytes)?;
+                // Absent where the kernel does not account for swap.
+                write_if_there(&folder.join("memory.swap.max"), "0")?;
+                if let Some(processes) = limits.processes {
+                    write_if_there(&folder.join("pids.max"), &processes.to_string())?;
+                }
+                group
+            }
+            Hierarchy::V1(parent) => {
+                let folder = parent.join(name.as_str());
+                fs::create_dir(&folder)?;
+                let group = EnvironmentCgroup {
+                    procs: vec![folder.join("cgroup.procs")],
+                    oom_counter: folder.join("memory.oom_control"),
+                    folders: vec![folder.clone()],
+                };
+                write(&folder.join("memory.limit_in_bytes"), &bytes)?;
+                write_if_there(&folder.join("memory.memsw.limit_in_bytes"), &bytes)?;
+                group
+            }
+        };
+        if let (Some(parent), Some(processes)) = (&self.pids, limits.processes) {
+            let folder = parent.join(name.as_str());
+            fs::create_dir(&folder)?;
+            group.procs.push(folder.join("cgroup.procs"));
+            group.folders.push(folder.clone());
+            write(&folder.join("pids.max"), &processes.to_string())?;
+        }
+        Ok(group)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        let memory = match &self.memory {
+            Hierarchy::V2(folder) | Hierarchy::V1(folder) => folder,
+        };
+        for folder in [Some(memory), self.pids.as_ref()].into_iter().flatten() {
+            // Fails where an environment, or another host, still has a group in it.
+            let removed = fs::remove_dir(folder);
+            if let (Ok(()), Some(parent)) = (removed, folder.parent()) {
+                let _ = fs::remove_dir(parent);
+            }
+        }
+    }
+}
+
+impl EnvironmentCgroup {
+    /// How often the kernel killed a process in it for memory.
+    pub(super) fn oom_kills(&self) -> u64 {
+        fs::read_to_string(&self.oom_counter).map_or(0, |text| parse_oom_kills(&text))
+    }
+}
+
+impl Drop for EnvironmentCgroup {
+    fn drop(&mut self) {
+        for folder in &self.folders {
+            // Its processes are gone by now. What cannot be removed is at the next start.
+            if let Err(error) = fs::remove_dir(folder) {
+                tracing::debug!(folder = %folder.display(), %error, "control group stays for now");
+            }
+        }
+    }
+}
+
+fn parse_oom_kills(text: &str) -> u64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Where cgroup file systems are mounted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Mounted {
+    v1: Vec<(Vec<String>, PathBuf)>,
+    v2: Option<PathBuf>,
+}
+
+impl Mounted {
+    /// Reads `/proc/self/mountinfo`; see proc_pid_mountinfo(5).
+    fn parse(mountinfo: &str) -> Self {
+        let mut found = Self::default();
+        for line in mountinfo.lines() {
+            let Some((mount, filesystem)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(point) = mount.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
+            let mut filesystem = filesystem.split(' ');
+            match (filesystem.next(), filesystem.nth(1)) {
+                (Some("cgroup2"), _) => {
+                    found.v2.get_or_insert(point);
+                }
+                (Some("cgroup"), Some(options)) => found
+                    .v1
+                    .push((options.split(',').map(str::to_owned).collect(), point)),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn v1(&self, controller: &str) -> Option<&Path> {
+        self.v1
+            .iter()
+            .find(|(options, _)| options.iter().any(|o| o == controller))
+            .map(|(_, point)| point.as_path())
+    }
+}
+
+/// The path of this process's group, from `/proc/self/cgroup`; for version 2 the
+/// controller is empty.
+fn own_group<'a>(own: &'a str, controller: &str) -> Option<&'a str> {
+    own.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let controllers = fields.nth(1)?;
+        let path = fields.next()?;
+        controllers
+            .split(',')
+            .any(|c| c == controller)
+            .then(|| path.trim_start_matches('/'))
+    })
+}
+
+/// Makes the host's group at the top of the hierarchy, as Docker does, or where
+/// that is not allowed below this process's own group.
+fn prepare_v1(mount: &Path, own: &str, controller: &str, below: &Path) -> Result<PathBuf, String> {
+    let own = own_group(own, controller).unwrap_or_default();
+    let mut why = String::new();
+    for parent in [mount.to_owned(), mount.join(own)] {
+        let folder = parent.join(below);
+        match fs::create_dir_all(&folder) {
+            Ok(()) => {
+                remove_stale(&folder);
+                return Ok(folder);
+            }
+            Err(error) => why = format!("make {}: {error}", folder.display()),
+        }
+    }
+    Err(why)
+}
+
+/// As [`prepare_v1`]; here every group on the way must hand the controllers down.
+fn prepare_v2(mount: &Path, own: &str, below: &Path) -> Result<PathBuf, String> {
+    let own = own_group(own, "").unwrap_or_default();
+    let mut why = String::new();
+    for parent in [mount.to_owned(), mount.join(own)] {
+        match hand_down(&parent, below) {
+            Ok(folder) => {
+                remove_stale(&folder);
+                return Ok(folder);
+            }
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+fn hand_down(parent: &Path, below: &Path) -> Result<PathBuf, String> {
+    let mut folder = parent.to_owned();
+    enable(&folder)?;
+    for part in below {
+        folder.push(part);
+        fs::create_dir_all(&folder).map_err(|e| format!("make {}: {e}", folder.display()))?;
+        enable(&folder)?;
+    }
+    Ok(folder)
+}
+
+fn enable(folder: &Path) -> Result<(), String> {
+    let control = folder.join("cgroup.subtree_control");
+    let read = |name| {
+        let path = folder.join(name);
+        fs::read_to_string(&path).map_err(|e| format!("read {}: {e}", path.display()))
+    };
+    let enabled = read("cgroup.subtree_control")?;
+    let available = read("cgroup.controllers")?;
+    let has = |list: &str, controller: &str| list.split_whitespace().any(|c| c == controller);
+    if !has(&available, "memory") {
+        return Err(format!(
+            "{} has no memory controller (a service manager must delegate it, for example \
+             systemd with Delegate=yes)",
+            folder.display()
+        ));
+    }
+    for controller in ["memory", "pids"] {
+        if has(&available, controller) && !has(&enabled, controller) {
+            write(&control, &format!("+{controller}"))
+                .map_err(|e| format!("enable {controller} in {}: {e}", control.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// An earlier process that was killed could not remove its groups. Their
+/// processes died with it.
+fn remove_stale(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Err(error) = fs::remove_dir(entry.path())
+        {
+            tracing::warn!(folder = %entry.path().display(), %error, "stale control group stays");
+        }
+    }
+}
+
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    fs::write(path, value)
+        .map_err(|error| io::Error::new(error.kind(), format!("write {}: {error}", path.display())))
+}
+
+fn write_if_there(path: &Path, value: &str) -> io::Result<()> {
+    match write(path, value) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+25 20 0:22 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+26 25 0:23 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw
+30 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+31 25 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+";
+
+    #[test]
+    fn both_versions_are_found_side_by_side() {
+        let found = Mounted::parse(HYBRID);
+        assert_eq!(found.v2, Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(found.v1("memory"), Some(Path::new("/sys/fs/cgroup/memory")));
+        assert_eq!(
+            found.v1("cpuacct"),
+            Some(Path::new("/sys/fs/cgroup/cpu,cpuacct"))
+        );
+        assert_eq!(found.v1("pids"), None);
+        assert_eq!(Mounted::parse("nonsense\n - \n"), Mounted::default());
+    }
+
+    #[test]
+    fn the_own_group_is_found_for_each_version() {
+        let own = "4:memory:/a/b\n2:cpu,cpuacct:/c\n0::/user.slice/x:y\n";
+        assert_eq!(own_group(own, "memory"), Some("a/b"));
+        assert_eq!(own_group(own, "cpuacct"), Some("c"));
+        assert_eq!(own_group(own, ""), Some("user.slice/x:y"));
+        assert_eq!(own_group(own, "pids"), None);
+    }
+
+    #[test]
+    fn kills_are_counted_in_both_versions_files() {
+        assert_eq!(
+            parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+            3
+        );
+        assert_eq!(
+            parse_oom_kills("low 0\nhigh 0\nmax 4\noom 2\noom_kill 1\noom_group_kill 0\n"),
+            1
+        );
+        assert_eq!(parse_oom_kills(""), 0);
+    }
+}

@@ -1,0 +1,301 @@
+//! [`FunctionHost`] on this machine.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use sockerless_shared::ids::{ContainerId, FunctionName, RunId};
+use sockerless_shared::protocol::invocation::MAX_PAYLOAD_BYTES;
+use sockerless_shared::spec::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::base::BaseLayers;
+use super::cgroup::Cgroups;
+use super::config::{HostConfig, StartError};
+use super::log_stream::LogStreams;
+use super::outside::Outside;
+use super::pool::{Invocation, Pool};
+use super::shared::{Shared, lock};
+use super::talk::{Launcher, reclaim, talk};
+use super::wire::Order;
+use crate::ports::function_host::{
+    EnsuredFunction, FunctionHost, FunctionShape, HostError, Network,
+};
+
+/// Where the relay's gateway listens, inside.
+const RELAY_URL: &str = "ws://127.0.0.1:9002";
+/// Bounds of a function's memory in MiB (AWS Lambda quotas).
+const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=10_240;
+/// Bounds of a function's `/tmp` in MiB (AWS Lambda quotas).
+const TMP_MIB: std::ops::RangeInclusive<u32> = 512..=10_240;
+
+/// Runs functions in sandboxes on this machine. Dropping it ends them all.
+pub struct LocalFunctionHost {
+    shared: Arc<Shared>,
+    /// Ended when this is dropped.
+    _tasks: JoinSet<()>,
+    /// Held for as long as the folder is in use.
+    _lock: File,
+}
+
+impl LocalFunctionHost {
+    /// Starts the host, and cleans up what an earlier one that was killed left behind.
+    ///
+    /// # Errors
+    /// When the folder is in use or cannot be written, or when this machine
+    /// allows no sandboxes: neither root nor user namespaces.
+    pub async fn start(config: HostConfig) -> Result<Self, StartError> {
+        let files = |what: String| move |source| StartError::Files { what, source };
+        let scratch = config.data_dir.join("scratch");
+        for folder in ["mnt", "templates"].map(|name| scratch.join(name)) {
+            fs::create_dir_all(&folder).map_err(files(format!("make {}", folder.display())))?;
+        }
+        let data_dir = fs::canonicalize(&config.data_dir)
+            .map_err(files(format!("find {}", config.data_dir.display())))?;
+        let lock = take_lock(&data_dir)?;
+        let outside = Outside::find(&config.search_path);
+        let base = BaseLayers::make(&data_dir.join("base"), &config.agent, &outside.name_servers)
+            .map_err(files(format!("prepare {}", config.agent.display())))?;
+        let streams = data_dir.join("log-streams");
+        let streams =
+            LogStreams::open(&streams).map_err(files(format!("open {}", streams.display())))?;
+        let instance = hex::encode(Sha256::digest(data_dir.as_os_str().as_encoded_bytes()));
+        let cgroups = Cgroups::find(instance.get(..16).unwrap_or_default());
+        if let Err(why) = &cgroups {
+            tracing::warn!(why, "memory of containers cannot be limited");
+        }
+        if let Some(warning) = &outside.warning {
+            tracing::warn!("{warning}");
+        }
+        let launcher = Launcher {
+            helper: config.helper,
+            scratch: data_dir.join("scratch"),
+        };
+        let first = launcher
+            .start()
+            .await
+            .map_err(|error| StartError::Sandbox(error.to_string()))?;
+        let (orders, received) = mpsc::unbounded_channel();
+        let shared = Arc::new_cyclic(|this| Shared {
+            init_limit: config.policy.init_limit,
+            pool: Mutex::new(Pool::new(config.policy)),
+            live: Mutex::default(),
+            removals: Mutex::default(),
+            orders,
+            idle: Arc::default(),
+            base,
+            streams,
+            cgroups,
+            outside,
+            data_dir,
+            layers: config.layers,
+            gateway: config.gateway,
+            events: config.events,
+            this: Weak::clone(this),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(talk(launcher, first, received, Arc::downgrade(&shared)));
+        tasks.spawn(reclaim(Arc::downgrade(&shared), Arc::clone(&shared.idle)));
+        Ok(Self {
+            shared,
+            _tasks: tasks,
+            _lock: lock,
+        })
+    }
+
+    /// Kills every environment, waits until all are gone, and makes no more. What
+    /// they ran ends as [`crate::ports::function_host::InvocationEnd::Crashed`];
+    /// stop containers first.
+    pub async fn shutdown(&self) {
+        self.shared.act(Pool::close);
+        let waits: Vec<_> = lock(&self.shared.live)
+            .values()
+            .map(|environment| environment.alive.subscribe())
+            .collect();
+        for mut wait in waits {
+            // Ends with an error, when the sender is gone.
+            while wait.changed().await.is_ok() {}
+        }
+    }
+
+    /// The file of a log stream (`AWS_LAMBDA_LOG_STREAM_NAME`).
+    #[must_use]
+    pub fn log_stream_path(&self, name: &str) -> PathBuf {
+        self.shared.streams.path(name)
+    }
+}
+
+#[async_trait]
+impl FunctionHost for LocalFunctionHost {
+    async fn ensure(&self, shape: &FunctionShape) -> Result<EnsuredFunction, HostError> {
+        let shared = &self.shared;
+        check(shape)?;
+        // That the image is there is said now, not when it is invoked.
+        shared
+            .layers
+            .layers(&shape.image)
+            .await
+            .map_err(HostError::Failed)?;
+        let name = name_of(shape, shared.base.agent_sha256())?;
+        shared.act(|pool| pool.ensure(&name, shape));
+        let mut warnings = Vec::new();
+        if let Err(why) = &shared.cgroups {
+            warnings.push(format!(
+                "Memory is not limited to {} MiB on this machine: {why}.",
+                shape.memory_mib
+            ));
+        }
+        if shape.network == Network::Outbound {
+            warnings.extend(shared.outside.warning.clone());
+        }
+        Ok(EnsuredFunction { name, warnings })
+    }
+
+    async fn invoke(
+        &self,
+        function: &FunctionName,
+        run: &RunId,
+        payload: Bytes,
+    ) -> Result<(), HostError> {
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(HostError::PayloadTooLarge(payload.len()));
+        }
+        let invocation = Invocation {
+            run: run.clone(),
+            payload,
+        };
+        let mut known = false;
+        self.shared.act(|pool| {
+            let effects = pool.invoke(function, invocation);
+            known = effects.is_some();
+            effects.unwrap_or_default()
+        });
+        if known {
+            Ok(())
+        } else {
+            Err(HostError::NoSuchFunction(function.clone()))
+        }
+    }
+
+    async fn delete(&self, function: &FunctionName) -> Result<(), HostError> {
+        self.shared.act(|pool| pool.delete(function));
+        Ok(())
+    }
+
+    async fn remove_writable(&self, container: &ContainerId) -> Result<(), HostError> {
+        let shared = &self.shared;
+        let mut owned = Vec::new();
+        shared.act(|pool| {
+            let (effects, alive) = pool.evict_owner(container);
+            owned = alive;
+            effects
+        });
+        let waits: Vec<_> = {
+            let live = lock(&shared.live);
+            owned
+                .iter()
+                .filter_map(|id| Some(live.get(id)?.alive.subscribe()))
+                .collect()
+        };
+        for mut wait in waits {
+            while wait.changed().await.is_ok() {}
+        }
+        let path = shared.writable(container);
+        if !path.exists() {
+            return Ok(());
+        }
+        let (sender, removed) = oneshot::channel();
+        let ticket = {
+            let mut removals = lock(&shared.removals);
+            let ticket = removals.keys().max().map_or(0, |last| last + 1);
+            removals.insert(ticket, sender);
+            ticket
+        };
+        shared.order(
+            Order::RemoveTree {
+                ticket,
+                path: path.clone(),
+            },
+            Vec::new(),
+        );
+        match removed.await {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => Err(HostError::Failed(format!(
+                "remove {}: {error}",
+                path.display()
+            ))),
+            Err(_) => Err(HostError::Failed(format!(
+                "remove {}: the sandbox helper ended",
+                path.display()
+            ))),
+        }
+    }
+
+    async fn operator_log(&self, run: &RunId, limit: usize) -> Result<Bytes, HostError> {
+        let (shared, run) = (Arc::clone(&self.shared), run.clone());
+        tokio::task::spawn_blocking(move || shared.streams.of_run(&run, limit))
+            .await
+            .map_err(|error| HostError::Failed(format!("read log streams: {error}")))?
+            .map_err(|error| HostError::Failed(format!("read log streams: {error}")))
+    }
+
+    fn relay_url(&self) -> String {
+        RELAY_URL.to_owned()
+    }
+}
+
+fn check(shape: &FunctionShape) -> Result<(), HostError> {
+    let unsupported = |sentence: String| Err(HostError::Unsupported(sentence));
+    if !MEMORY_MIB.contains(&shape.memory_mib) {
+        return unsupported(format!(
+            "a function has 128 to 10240 MiB of memory, not {}",
+            shape.memory_mib
+        ));
+    }
+    if !TMP_MIB.contains(&shape.tmp_mib) {
+        return unsupported(format!(
+            "a function's /tmp has 512 to 10240 MiB, not {}",
+            shape.tmp_mib
+        ));
+    }
+    match (shape.runtime, &shape.owner) {
+        (Runtime::Function, None) | (Runtime::Microvm, Some(_)) => Ok(()),
+        (Runtime::Function, Some(_)) => unsupported("a function has no owner".to_owned()),
+        (Runtime::Microvm, None) => unsupported("a microvm needs an owner".to_owned()),
+    }
+}
+
+/// The function's name says what it is: the same for the same shape and agent.
+fn name_of(shape: &FunctionShape, agent_sha256: &str) -> Result<FunctionName, HostError> {
+    let shape = serde_json::to_string(shape)
+        .map_err(|error| HostError::Failed(format!("name the function: {error}")))?;
+    let digest = hex::encode(Sha256::digest(format!("{shape}\n{agent_sha256}")));
+    format!("skls-{}", digest.get(..32).unwrap_or_default())
+        .parse()
+        .map_err(|error| HostError::Failed(format!("name the function: {error}")))
+}
+
+fn take_lock(data_dir: &Path) -> Result<File, StartError> {
+    let path = data_dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|source| StartError::Files {
+            what: format!("open {}", path.display()),
+            source,
+        })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StartError::InUse(data_dir.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(StartError::Files {
+            what: format!("lock {}", path.display()),
+            source,
+        }),
+    }
+}

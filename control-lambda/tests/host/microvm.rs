@@ -1,0 +1,90 @@
+//! What a microvm has and a function has not.
+
+use libtest_mimic::Trial;
+use sockerless_control::ports::FunctionHost;
+
+use crate::fixture::{Fixture, answer, microvm_shape};
+use crate::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_microvm_is_root_with_terminals", root_with_terminals),
+        trial("a_microvm_keeps_what_it_wrote", keeps_what_it_wrote),
+        trial("a_microvm_serves_one_run", serves_one_run),
+        trial("restarting_waits_for_the_end_of_the_run_before", restart),
+    ]
+}
+
+async fn root_with_terminals() {
+    let fixture = Fixture::new().await;
+    let function = fixture.ensure(&microvm_shape(1)).await;
+    let report = fixture
+        .ask(
+            &function,
+            "openpty\nread /proc/self/status\nwrite /root-file x\nwrite /dev/shm/x y\n\
+             write /proc/sys/kernel/hostname x\nwrite /proc/sysrq-trigger h\nunshare-user\n\
+             read /proc/sys/kernel/hostname\nchmod /dev/null\nread /proc/timer_list",
+        )
+        .await;
+    assert_eq!(answer(&report, "openpty"), "ok");
+    let status = answer(&report, "read /proc/self/status");
+    assert!(status.contains(r"Uid:\t0\t0\t0\t0\n"), "{status}");
+    // Docker's default set.
+    assert!(status.contains(r"CapEff:\t00000000a80425fb\n"), "{status}");
+    assert!(status.contains(r"NoNewPrivs:\t0\n"), "{status}");
+    assert_eq!(answer(&report, "write /root-file x"), "()");
+    assert_eq!(answer(&report, "write /dev/shm/x y"), "()");
+    for command in [
+        "write /proc/sys/kernel/hostname x",
+        "write /proc/sysrq-trigger h",
+        "unshare-user",
+    ] {
+        assert!(answer(&report, command).starts_with("error"), "{report}");
+    }
+    assert_eq!(
+        answer(&report, "read /proc/sys/kernel/hostname"),
+        r#""010101010101\n""#
+    );
+    assert_eq!(answer(&report, "read /proc/timer_list"), r#""""#);
+}
+
+async fn keeps_what_it_wrote() {
+    let fixture = Fixture::new().await;
+    let (one, other) = (microvm_shape(1), microvm_shape(2));
+    let function = fixture.ensure(&one).await;
+    fixture.ask(&function, "write /kept text").await;
+    let report = fixture.ask(&function, "read /kept").await;
+    assert_eq!(answer(&report, "read /kept"), "\"text\"");
+    let elsewhere = fixture.ensure(&other).await;
+    let report = fixture.ask(&elsewhere, "read /kept").await;
+    assert!(answer(&report, "read /kept").starts_with("error No such file"));
+
+    let owner = one.owner.clone().unwrap();
+    fixture.host.remove_writable(&owner).await.unwrap();
+    fixture.host.remove_writable(&owner).await.unwrap();
+    assert!(!fixture.data.join("writable").join(owner.as_str()).exists());
+    let report = fixture.ask(&function, "read /kept").await;
+    assert!(answer(&report, "read /kept").starts_with("error No such file"));
+}
+
+async fn serves_one_run() {
+    let fixture = Fixture::new().await;
+    let function = fixture.ensure(&microvm_shape(1)).await;
+    for _ in 0..2 {
+        let report = fixture.ask(&function, "listen 80").await;
+        assert!(report.starts_with("served 1\n"), "{report}");
+        assert_eq!(answer(&report, "listen 80"), "ok");
+    }
+}
+
+async fn restart() {
+    let fixture = Fixture::new().await;
+    let function = fixture.ensure(&microvm_shape(1)).await;
+    let first = fixture.start(&function, "wait 1\nwrite /order first").await;
+    let second = fixture.start(&function, "read /order").await;
+    assert_eq!(fixture.end().await.0, first);
+    fixture.report().await;
+    assert_eq!(fixture.end().await.0, second);
+    let report = fixture.report().await;
+    assert_eq!(answer(&report, "read /order"), "\"first\"");
+}
