@@ -26,7 +26,8 @@ pub use error::ApiError;
 use query::Query;
 use version::ApiVersion;
 
-use crate::engine::Control;
+use crate::engine::{Control, EngineError};
+use crate::ports::blobs::ByteStream;
 
 /// What an operation returns.
 pub type ApiResult = Result<Answer, ApiError>;
@@ -71,6 +72,24 @@ impl Context<'_> {
                 413,
                 "request body too large: a JSON body may have at most 4 MB",
             )),
+        }
+    }
+
+    /// The body as it comes, however large.
+    ///
+    /// # Errors
+    /// When the blob store fails.
+    pub async fn body_stream(&self) -> Result<ByteStream, ApiError> {
+        match &self.request.body {
+            Body::Inline(bytes) => {
+                let bytes = bytes.clone();
+                Ok(Box::pin(futures_util::stream::iter([Ok(bytes)])))
+            }
+            Body::Blob(blob) => {
+                let name = containers::logs::blob_name(blob)?;
+                let stream = self.control.blobs.get(&name).await;
+                stream.map_err(|error| EngineError::from(error).into())
+            }
         }
     }
 
@@ -142,7 +161,9 @@ pub fn empty(status: u16) -> Answer {
 impl Control {
     /// Answers one request of the Docker API. Never fails: what goes wrong is an answer too.
     pub async fn handle(&self, namespace: &Namespace, request: Request) -> Answer {
-        match router::route(self, namespace, &request).await {
+        let outcome = router::route(self, namespace, &request).await;
+        self.drop_request_blob(&request).await;
+        match outcome {
             Ok(answer) => answer,
             Err(error) => {
                 if error.status >= 500 && error.status != 501 {
@@ -156,6 +177,16 @@ impl Control {
                 }
                 Answer::Final(error.into_response())
             }
+        }
+    }
+
+    /// A large body is there for its request alone.
+    async fn drop_request_blob(&self, request: &Request) {
+        if let Body::Blob(blob) = &request.body
+            && let Ok(name) = containers::logs::blob_name(blob)
+            && let Err(error) = self.blobs.delete(&name).await
+        {
+            tracing::warn!(%blob, %error, "a request's body could not be removed");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - [`settle`]: what follows from a container's state, whoever died in between;
 //! - [`answers`]: parts of answers to frontends;
 //! - [`gateway`], [`agents`], [`frontends`]: what comes over the relay;
+//! - [`jobs`]: work that outlasts a request;
 //! - [`invoke`]: the payload of a run;
 //! - [`logs`]: logs of runs that are over;
 //! - [`upkeep`]: recovery after a restart, the sweep, shutting down.
@@ -14,6 +15,7 @@ pub mod apply;
 pub mod frontends;
 pub mod gateway;
 pub mod invoke;
+pub mod jobs;
 pub mod logs;
 pub mod settle;
 pub mod upkeep;

@@ -1,0 +1,104 @@
+//! Work that outlasts a request, and writing its answer part by part.
+
+use bytes::Bytes;
+use sockerless_shared::answer::{Head, Part};
+use sockerless_shared::ids::AnswerId;
+
+use super::{Control, EngineError};
+
+/// The parts of one answer, in order. Data is gathered a little before it is
+/// sent, since every message costs.
+pub struct AnswerWriter<'a> {
+    control: &'a Control,
+    id: AnswerId,
+    head_sent: bool,
+    gathered: Vec<u8>,
+}
+
+/// As much data as goes into one message: with base64 and its envelope it fits a frame of 32 KB.
+const PIECE_BYTES: usize = 20 * 1024;
+
+impl<'a> AnswerWriter<'a> {
+    /// Writes the rest of an answer that was begun with [`Control::begin_answer`] without parts.
+    #[must_use]
+    pub const fn new(control: &'a Control, id: AnswerId) -> Self {
+        Self {
+            control,
+            id,
+            head_sent: false,
+            gathered: Vec::new(),
+        }
+    }
+
+    /// Whether the head has been sent: from then on an error is told within the body.
+    #[must_use]
+    pub const fn head_sent(&self) -> bool {
+        self.head_sent
+    }
+
+    /// Sends status and headers, once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn head(&mut self, head: Head) -> Result<(), EngineError> {
+        self.head_sent = true;
+        self.control.deliver(&self.id, vec![Part::Head(head)]).await
+    }
+
+    /// Adds to the body; sent when there is enough of it, or by [`AnswerWriter::flush`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn data(&mut self, data: &[u8]) -> Result<(), EngineError> {
+        self.gathered.extend_from_slice(data);
+        if self.gathered.len() >= PIECE_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sends what has been gathered.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn flush(&mut self) -> Result<(), EngineError> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let parts: Vec<Part> = gathered
+            .chunks(PIECE_BYTES)
+            .map(|piece| Part::Data {
+                data: Bytes::copy_from_slice(piece),
+            })
+            .collect();
+        if parts.is_empty() {
+            Ok(())
+        } else {
+            self.control.deliver(&self.id, parts).await
+        }
+    }
+
+    /// Sends what is left and ends the answer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end(mut self) -> Result<(), EngineError> {
+        self.flush().await?;
+        self.control.deliver(&self.id, vec![Part::End]).await
+    }
+
+    /// Answers with an error, if nothing has been sent yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn fail(self, error: crate::api::ApiError) -> Result<(), EngineError> {
+        let response = error.into_response();
+        let parts = vec![
+            Part::Head(response.head),
+            Part::Data {
+                data: response.body,
+            },
+            Part::End,
+        ];
+        self.control.deliver(&self.id, parts).await
+    }
+}
