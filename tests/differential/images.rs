@@ -1,0 +1,224 @@
+//! Images without a registry: load, import, list, inspect, tag, remove.
+
+use serde_json::json;
+use sockerless_tests::scenario::{Gone, Scenario, api, docker, gone, query};
+
+/// The scenarios of this file.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        load(),
+        load_broken(),
+        import(),
+        import_broken(),
+        list(),
+        inspect(),
+        tag(),
+        remove(),
+    ]
+}
+
+fn load() -> Scenario {
+    Scenario::new(
+        "image-load",
+        [
+            docker("load --input fixtures/plain.tar").gives(0),
+            docker("load --quiet --input fixtures/configured.tar").gives(0),
+            docker("load --input fixtures/missing").gives(1),
+            api("POST /images/load")
+                .header("Content-Type", "application/x-tar")
+                .fixture("plain.tar")
+                .gives(200),
+            api("POST /images/load?quiet=1")
+                .header("Content-Type", "application/x-tar")
+                .fixture("plain.tar")
+                .chunked()
+                .gives(200),
+            gone(Gone::InBody, "POST /images/load").fixture("plain.tar"),
+            gone(Gone::BeforeAnswer, "POST /images/load").fixture("plain.tar"),
+            docker("image inspect busybox --format '{{.Id}} {{.RepoTags}}'").gives(0),
+        ],
+    )
+    .alone()
+}
+
+fn load_broken() -> Scenario {
+    Scenario::new(
+        "image-load-broken",
+        [
+            docker("load --input fixtures/garbage.tar").gives(1),
+            docker("load --input fixtures/cut.tar").gives(1),
+            docker("load --input fixtures/no-manifest.tar").gives(1),
+            docker("load --input fixtures/bad-manifest.tar").gives(1),
+            docker("load --input fixtures/missing-layer.tar").gives(1),
+            docker("load --input fixtures/wrong-digest.tar").gives(1),
+            docker("load --input fixtures/escape.tar").gives(1),
+            docker("image inspect broken").gives(1),
+            api("POST /images/load").body(b"").gives(200),
+            api("POST /images/load").fixture("garbage.tar").gives(200),
+        ],
+    )
+}
+
+fn import() -> Scenario {
+    Scenario::new(
+        "image-import",
+        [
+            docker("import fixtures/rootfs.tar @N:v1").gives(0),
+            docker("image inspect @N:v1 --format '{{.RepoTags}} {{json .Config.Cmd}} {{.RootFS.Layers}} {{.Architecture}}'")
+                .gives(0),
+            docker("import --change 'CMD [\"echo\", \"changed\"]' --change 'ENV A=b' --message said fixtures/rootfs.tar.gz @N:v2")
+                .gives(0),
+            docker("image inspect @N:v2 --format '{{json .Config.Cmd}} {{.Config.Env}} {{.Comment}}'")
+                .gives(0),
+            docker("run --rm @N:v2").gives(0),
+            docker("run --rm @N:v1").gives(125),
+            docker("import fixtures/missing @N:v3").gives(1),
+            api("POST /images/create?fromSrc=-&repo=@N&tag=v4")
+                .header("Content-Type", "application/x-tar")
+                .fixture("rootfs.tar")
+                .gives(200),
+            docker("images --filter reference=@N --format '{{.Repository}}:{{.Tag}}'")
+                .sorted()
+                .gives(0),
+            gone(Gone::InBody, "POST /images/create?fromSrc=-&repo=@N&tag=half")
+                .fixture("rootfs.tar"),
+            docker("rmi @N:v1 @N:v2 @N:v4").sorted().gives(0),
+        ],
+    )
+}
+
+fn import_broken() -> Scenario {
+    Scenario::new(
+        "image-import-broken",
+        [
+            api("POST /images/create?fromSrc=-&repo=BAD")
+                .body(b"x")
+                .gives(400),
+            api("POST /images/create?fromSrc=-&repo=@N&tag=@@")
+                .body(b"x")
+                .gives(400),
+            api("POST /images/create?fromSrc=http%3A%2F%2F127.0.0.1%3A1%2Fx&repo=@N").gives(500),
+            api("POST /images/create?fromSrc=http%3A%2F%2F@R%2Fnone&repo=@N").gives(404),
+            api("POST /images/create?fromSrc=-&repo=@N&changes=NONSENSE")
+                .fixture("rootfs.tar")
+                .gives(400),
+            api("POST /images/create?fromSrc=-&repo=@N&platform=a%2Fb%2Fc%2Fd")
+                .fixture("rootfs.tar")
+                .gives(400),
+        ],
+    )
+}
+
+fn list() -> Scenario {
+    let filtered =
+        |filters: &serde_json::Value| api(&format!("GET /images/json?filters={}", query(filters)));
+    Scenario::new(
+        "image-list",
+        [
+            docker("tag busybox @N:one").gives(0),
+            docker("tag busybox @N:two").gives(0),
+            docker("tag configured @N:three").gives(0),
+            filtered(&json!({"reference": ["@N:one"]})).gives(200),
+            filtered(&json!({"reference": {"@N:three": true}})).gives(200),
+            filtered(&json!({"reference": ["@N:none"]})).gives(200),
+            filtered(&json!({"label": ["org.example.purpose=test"], "reference": ["@N:three"]}))
+                .gives(200),
+            filtered(&json!({"label": ["org.example.purpose"], "reference": ["@N:three"]}))
+                .gives(200),
+            filtered(&json!({"label": ["nowhere"]})).gives(200),
+            filtered(&json!({"nonsense": ["x"]})).gives(400),
+            filtered(&json!({"dangling": ["x"]})).gives(400),
+            filtered(&json!({"before": ["@N:none"]})).gives(404),
+            filtered(&json!({"reference": ["["]})).gives(500),
+            api("GET /images/json?filters=nonsense").gives(400),
+            docker("images @N").table().sorted().gives(0),
+            docker("images @N:two --quiet").gives(0),
+            docker("images @N --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}'")
+                .sorted()
+                .gives(0),
+            docker("images --filter nonsense=x").gives(1),
+            gone(Gone::BeforeAnswer, "GET /images/json"),
+            docker("rmi @N:one @N:two @N:three").gives(0),
+        ],
+    )
+}
+
+fn inspect() -> Scenario {
+    Scenario::new(
+        "image-inspect",
+        [
+            docker("tag configured @N").gives(0),
+            api("GET /images/@N/json").gives(200),
+            api("GET /images/@N:latest/json").version("1.24").gives(200),
+            api("GET /images/docker.io%2Flibrary%2F@N:latest/json").gives(200),
+            api("GET /images/@N/json").save("id", "/Id").gives(200),
+            api("GET /images/@{id}/json").gives(200),
+            docker("inspect --type image @N --format '{{.Config.User}} {{.Config.WorkingDir}} {{json .Config.Env}} {{json .Config.Entrypoint}} {{json .Config.Cmd}} {{.Config.StopSignal}} {{json .Config.Labels}}'")
+                .gives(0),
+            api("GET /images/@N-none/json").gives(404),
+            api("GET /images/BAD/json").gives(400),
+            api("GET /images/sha256:0000/json").gives(404),
+            docker("image inspect @N-none").gives(1),
+            docker("inspect @N-none").gives(1),
+            gone(Gone::BeforeAnswer, "GET /images/@N/json"),
+            docker("rmi @N").gives(0),
+        ],
+    )
+}
+
+fn tag() -> Scenario {
+    Scenario::new(
+        "image-tag",
+        [
+            docker("tag busybox @N:a").gives(0),
+            docker("tag busybox:latest @N").gives(0),
+            api("POST /images/busybox/tag?repo=@N&tag=b").gives(201),
+            api("POST /images/busybox/tag?repo=example.com%2Fdeep%2F@N&tag=b").gives(201),
+            api("POST /images/busybox/tag?repo=@N:c").gives(201),
+            docker("images --filter reference=*@N* --format '{{.Repository}}:{{.Tag}}'")
+                .sorted()
+                .gives(0),
+            docker("images example.com/deep/@N --format '{{.Repository}}:{{.Tag}}'").gives(0),
+            api("POST /images/busybox/tag?repo=BAD").gives(400),
+            api("POST /images/busybox/tag?repo=@N&tag=%20").gives(400),
+            api("POST /images/@N-none/tag?repo=@N").gives(404),
+            docker("tag @N-none @N:x").gives(1),
+            docker("tag busybox BAD").gives(1),
+            gone(
+                Gone::BeforeAnswer,
+                "POST /images/busybox/tag?repo=@N&tag=gone",
+            ),
+            docker("rmi @N:a @N:b @N:c @N:latest example.com/deep/@N:b").gives(0),
+        ],
+    )
+}
+
+fn remove() -> Scenario {
+    Scenario::new(
+        "image-remove",
+        [
+            docker("import fixtures/rootfs.tar @N:v1").gives(0),
+            docker("tag @N:v1 @N:v2").gives(0),
+            api("DELETE /images/@N:v2").gives(200),
+            docker("create --name @N @N:v1 true").gives(0),
+            api("DELETE /images/@N:v1").gives(409),
+            docker("rmi @N:v1").gives(1),
+            docker("rm @N").gives(0),
+            docker("rmi @N:v1").gives(0),
+            api("DELETE /images/@N:v1").gives(404),
+            docker("rmi @N:v1").gives(1),
+            docker("rmi --force @N:v1").gives(0),
+            api("DELETE /images/BAD").gives(400),
+            docker("import --message two fixtures/rootfs.tar @N:v3")
+                .save("id", "")
+                .gives(0),
+            docker("tag @N:v3 @N:v4").gives(0),
+            api("DELETE /images/@{id}").gives(409),
+            docker("run --detach --name @N-xrun @N:v3 sleep 1000").gives(0),
+            api("DELETE /images/@{id}?force=1").gives(409),
+            docker("rm --force @N-xrun").gives(0),
+            api("DELETE /images/@{id}?force=1").gives(200),
+            gone(Gone::BeforeAnswer, "DELETE /images/@N:v5"),
+        ],
+    )
+}

@@ -1,0 +1,260 @@
+//! Starts what scenarios run against, and ends it: the real Engine, the subject,
+//! a registry for each.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::http::{Endpoint, Request, fetch};
+use crate::process::Running;
+use crate::scenario::Runtime;
+
+/// A program of ours that is not ready within this time has failed.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// `dockerd` and we give containers 10 s, twice, before they are killed.
+const END_LIMIT: Duration = Duration::from_secs(40);
+
+/// Where the repository's scripts are.
+#[must_use]
+pub fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts")
+}
+
+/// Runs a script and gives its last line.
+///
+/// # Errors
+/// What the script said, when it failed.
+pub fn run_script(name: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(scripts().join(name))
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{name}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "{name} {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    Ok(stdout.lines().last().unwrap_or_default().to_owned())
+}
+
+/// An engine under test; ended when dropped, unless it was there before.
+#[derive(Debug)]
+pub struct Engine {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    keeper: Keeper,
+}
+
+#[derive(Debug)]
+enum Keeper {
+    /// Somebody else's: left as it is.
+    Foreign,
+    /// `scripts/oracle-engine`, with its folder.
+    Script(PathBuf),
+    /// Our own program.
+    Program(Option<Running>),
+}
+
+impl Engine {
+    /// One that runs already.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn foreign(host: &str) -> Result<Self, String> {
+        Ok(Self {
+            endpoint: Endpoint::parse(host)?,
+            keeper: Keeper::Foreign,
+        })
+    }
+
+    /// Starts a real Docker Engine with its state in `folder`.
+    ///
+    /// # Errors
+    /// What the script said.
+    pub fn real(folder: &Path) -> Result<Self, String> {
+        run_script("oracle-engine", &["start", &folder.display().to_string()])?;
+        Ok(Self {
+            endpoint: Endpoint::Unix(folder.join("docker.sock")),
+            keeper: Keeper::Script(folder.to_owned()),
+        })
+    }
+
+    /// Starts our own program with its state in `folder`.
+    ///
+    /// # Errors
+    /// What it said, when it was not ready in time.
+    pub fn ours(program: &Path, runtime: Runtime, folder: &Path) -> Result<Self, String> {
+        std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        let endpoint = Endpoint::Unix(folder.join("docker.sock"));
+        let mut running = Running::start(
+            Command::new(program)
+                .arg("local")
+                .args(["--listen", &endpoint.docker_host()])
+                .arg("--data-dir")
+                .arg(folder.join("data"))
+                .args(["--default-runtime", runtime.name()])
+                .env_remove("DOCKER_HOST"),
+        )
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+        running.half_close();
+        let deadline = Instant::now() + READY_LIMIT;
+        while !answers(&endpoint) {
+            if running.has_ended() || Instant::now() >= deadline {
+                return Err(format!(
+                    "{} did not become ready; it said:\n{}{}",
+                    program.display(),
+                    running.stdout_so_far(),
+                    running.stderr_so_far()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self {
+            endpoint,
+            keeper: Keeper::Program(Some(running)),
+        })
+    }
+
+    /// Starts a registry where this engine reaches it on its loopback.
+    ///
+    /// # Errors
+    /// What the registry said.
+    pub fn registry(&self, program: &Path, configuration: &Path) -> Result<Running, String> {
+        let mut command = match &self.keeper {
+            Keeper::Script(folder) => {
+                let mut command = Command::new(scripts().join("oracle-engine"));
+                command.arg("exec").arg(folder).arg(program);
+                command
+            }
+            Keeper::Foreign | Keeper::Program(_) => Command::new(program),
+        };
+        start_registry(command.arg("serve").arg(configuration))
+    }
+
+    /// Whether a registry on the machine's own loopback is this engine's, too.
+    #[must_use]
+    pub fn shares_network(&self) -> bool {
+        !matches!(self.keeper, Keeper::Script(_))
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// What went wrong at its end, if it was our own program: it has to stop on
+    /// SIGTERM, in time, with exit code 0.
+    pub fn end(mut self) -> Result<(), String> {
+        let Keeper::Program(running) = &mut self.keeper else {
+            return Ok(());
+        };
+        let Some(running) = running.take() else {
+            return Ok(());
+        };
+        running.signal(Signal::SIGTERM)?;
+        let ended = running
+            .finish(Instant::now() + END_LIMIT)
+            .map_err(|error| format!("after SIGTERM: {error}"))?;
+        if ended.code == 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "after SIGTERM the program ended with {} and said:\n{}",
+            ended.code,
+            String::from_utf8_lossy(&ended.stderr)
+        ))
+    }
+
+    /// What our own program has said by now.
+    #[must_use]
+    pub fn log(&self) -> String {
+        match &self.keeper {
+            Keeper::Program(Some(running)) => running.stderr_so_far(),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Keeper::Script(folder) = &self.keeper
+            && let Err(error) =
+                run_script("oracle-engine", &["stop", &folder.display().to_string()])
+        {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn answers(endpoint: &Endpoint) -> bool {
+    let ping = Request {
+        method: "GET".to_owned(),
+        target: "/_ping".to_owned(),
+        ..Request::default()
+    };
+    fetch(endpoint, &ping, Duration::from_secs(2)).is_ok_and(|(head, _)| head.status == 200)
+}
+
+/// Starts a registry and waits until it listens.
+///
+/// # Errors
+/// What it said instead.
+pub fn start_registry(command: &mut Command) -> Result<Running, String> {
+    let registry = Running::start(command).map_err(|error| format!("registry: {error}"))?;
+    if registry.await_text(b"listening on", Instant::now() + READY_LIMIT) {
+        return Ok(registry);
+    }
+    Err(format!(
+        "the registry does not listen; it said:\n{}{}",
+        registry.stdout_so_far(),
+        registry.stderr_so_far()
+    ))
+}
+
+/// A port of the loopback that was free a moment ago.
+///
+/// # Errors
+/// What the system says.
+pub fn free_port() -> Result<SocketAddr, String> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| format!("no free port: {error}"))
+}
+
+/// Builds our own program and gives its path, unless `SOCKERLESS_TEST_PROGRAM`
+/// names one.
+///
+/// # Errors
+/// What cargo said.
+pub fn own_program() -> Result<PathBuf, String> {
+    if let Some(program) = std::env::var_os("SOCKERLESS_TEST_PROGRAM") {
+        return Ok(program.into());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "sockerless", "--bins"])
+        .current_dir(&root)
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    // target/debug/deps/differential-… is this program.
+    let folder = std::env::current_exe()
+        .ok()
+        .and_then(|path| path.parent()?.parent().map(Path::to_owned))
+        .ok_or("this program has no path")?;
+    let program = folder.join("sockerless");
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(format!(
+        "{} was not built: the package sockerless has no such program",
+        program.display()
+    ))
+}
