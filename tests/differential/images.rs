@@ -141,6 +141,7 @@ fn list() -> Scenario {
             docker("rmi @N:one @N:two @N:three").gives(0),
         ],
     )
+    .alone()
 }
 
 fn inspect() -> Scenario {
@@ -164,6 +165,7 @@ fn inspect() -> Scenario {
             docker("rmi @N").gives(0),
         ],
     )
+    .alone()
 }
 
 fn tag() -> Scenario {
@@ -191,6 +193,7 @@ fn tag() -> Scenario {
             docker("rmi @N:a @N:b @N:c @N:latest example.com/deep/@N:b").gives(0),
         ],
     )
+    .alone()
 }
 
 fn remove() -> Scenario {

@@ -116,7 +116,9 @@ fn environment() -> Scenario {
             docker("run --rm -e ONE=ü -e 'TWO=line\nbreak' busybox sh -c 'echo \"$ONE $TWO\"'")
                 .gives(0),
             docker("create --name @N -e ONE=1 -e ONE=2 -e PATH busybox true").gives(0),
-            docker("inspect @N --format '{{json .Config.Env}}'").gives(0),
+            docker("inspect @N --format '{{range .Config.Env}}{{println .}}{{end}}'")
+                .sorted()
+                .gives(0),
         ],
     )
 }

@@ -65,6 +65,11 @@ impl Rules {
                 (regex("error during container init: ")?, ""),
                 // The folder into which an archive is unpacked has a random name.
                 (regex(r"open \S*/docker-import-\d+/")?, "open <unpacked>/"),
+                // Steps of a pull that are told only if they last.
+                (
+                    regex(r"[0-9a-f]{12}: (?:Verifying Checksum|Waiting|Retrying in .*)\n")?,
+                    "",
+                ),
                 // The versions that the programs themselves have.
                 (
                     regex(r"docker/\d[\w.+-]* \(linux\)")?,
