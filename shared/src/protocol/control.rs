@@ -349,6 +349,14 @@ pub enum ControlToFrontend {
         /// The ticket; `None` while the peer has no connection.
         ticket: Option<super::relay::Ticket>,
     },
+    /// The peer will not be back: its run is over, and it may not have had the
+    /// time to end its streams. The frontend ends what it still carries to it.
+    /// Sent when a run ends without its agent's own report, and in answer to
+    /// `Locate` for such a run.
+    PeerGone {
+        /// Whom.
+        peer: PeerId,
+    },
 }
 
 #[cfg(test)]

@@ -1,0 +1,10 @@
+//! The local frontend: a Docker socket in front of a control plane.
+//!
+//! It knows no Docker semantics. A request goes to the [`control_plane`] as it
+//! is, and what comes back says what to do with the client: give this response,
+//! or carry out these parts as they arrive over the [`relay`], among them streams
+//! to the agents inside the containers.
+
+pub mod control_plane;
+pub mod docker_socket;
+pub mod relay;

@@ -1,0 +1,131 @@
+//! One stream to an agent: the grant, the agent's reply, then raw bytes.
+
+use bytes::Bytes;
+use sockerless_shared::protocol::stream::{StreamReply, encode_head, head_length};
+use sockerless_shared::quic;
+
+use super::agents::{Lease, StreamError};
+
+/// Longest reply that is read, in bytes: a sentence.
+const MAX_REPLY_BYTES: usize = 64 * 1024;
+
+/// Largest piece of output taken at a time, in bytes.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A stream that the agent has yet to accept. Dropping it before its end tells the agent
+/// that the client is gone.
+pub struct AgentStream {
+    /// To the agent.
+    pub input: AgentInput,
+    /// From the agent.
+    pub output: AgentOutput,
+}
+
+/// What the client sends.
+pub struct AgentInput {
+    send: quinn::SendStream,
+    ended: bool,
+}
+
+/// What the agent sends.
+pub struct AgentOutput {
+    receive: quinn::RecvStream,
+    replied: bool,
+    ended: bool,
+    _lease: Lease,
+}
+
+impl AgentStream {
+    pub(super) async fn begin(
+        send: quinn::SendStream,
+        receive: quinn::RecvStream,
+        grant: &str,
+        lease: Lease,
+    ) -> Result<Self, StreamError> {
+        let mut stream = Self {
+            input: AgentInput { send, ended: false },
+            output: AgentOutput {
+                receive,
+                replied: false,
+                ended: false,
+                _lease: lease,
+            },
+        };
+        let head = encode_head(grant)?;
+        stream.input.write(Bytes::from(head)).await?;
+        Ok(stream)
+    }
+}
+
+impl AgentInput {
+    /// Sends bytes, as fast as the agent takes them.
+    ///
+    /// # Errors
+    /// When the agent wants no more, or is gone.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        self.send
+            .write_chunk(bytes)
+            .await
+            .map_err(|error| StreamError::Broken(error.to_string()))
+    }
+
+    /// The client has no more to say; it goes on listening.
+    pub fn end(&mut self) {
+        self.ended = true;
+        // It fails only for a stream that the agent has stopped already.
+        let _ = self.send.finish();
+    }
+}
+
+impl AgentOutput {
+    /// The next bytes; `None` when the agent has ended the stream.
+    ///
+    /// # Errors
+    /// When the agent refused the grant, broke off or is gone.
+    pub async fn read(&mut self) -> Result<Option<Bytes>, StreamError> {
+        if !self.replied {
+            self.read_reply().await?;
+            self.replied = true;
+        }
+        match self.receive.read_chunk(CHUNK_BYTES, true).await {
+            Ok(Some(chunk)) => Ok(Some(chunk.bytes)),
+            Ok(None) => {
+                self.ended = true;
+                Ok(None)
+            }
+            Err(error) => Err(StreamError::Broken(error.to_string())),
+        }
+    }
+
+    async fn read_reply(&mut self) -> Result<(), StreamError> {
+        let broken = |error: quinn::ReadExactError| StreamError::Broken(error.to_string());
+        let mut length = [0; 4];
+        self.receive.read_exact(&mut length).await.map_err(broken)?;
+        let length = head_length(length, MAX_REPLY_BYTES)?;
+        let mut reply = vec![0; length];
+        self.receive.read_exact(&mut reply).await.map_err(broken)?;
+        match serde_json::from_slice(&reply) {
+            Ok(StreamReply::Accepted) => Ok(()),
+            Ok(StreamReply::Refused { message }) => Err(StreamError::Refused(message)),
+            Err(error) => Err(StreamError::Broken(format!("unreadable reply: {error}"))),
+        }
+    }
+}
+
+// Without these, quinn would end the streams as if all had been said.
+
+impl Drop for AgentInput {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.send.reset(quic::CLIENT_GONE);
+        }
+    }
+}
+
+impl Drop for AgentOutput {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.receive.stop(quic::CLIENT_GONE);
+        }
+    }
+}
