@@ -67,6 +67,7 @@ impl Control {
             token: None,
             token_expires: None,
             connection: Some(connection.clone()),
+            over: false,
         };
         self.store.put_peer(&record.peer, &peer).await?;
         self.open_waiting_streams(run, &record).await?;

@@ -1,6 +1,6 @@
 //! What frontends say.
 
-use sockerless_shared::ids::{ConnectionId, PeerId};
+use sockerless_shared::ids::{ConnectionId, Namespace, PeerId};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::{ControlToFrontend, FrontendMessage};
 use sockerless_shared::protocol::relay::Ticket;
@@ -53,6 +53,10 @@ impl Control {
                 }
                 Ok(())
             }
+            FrontendMessage::Locate { peer: wanted } if self.is_over(&wanted).await? => {
+                self.reply(connection, &ControlToFrontend::PeerGone { peer: wanted })
+                    .await
+            }
             FrontendMessage::Locate { peer: wanted } => {
                 let ticket = self.ticket(peer, &wanted).await?;
                 self.reply(
@@ -65,6 +69,44 @@ impl Control {
                 .await
             }
         }
+    }
+
+    /// Whether a peer will not be back: an agent's record goes with its container.
+    async fn is_over(&self, peer: &PeerId) -> Result<bool, EngineError> {
+        Ok(self.store.peer(peer).await?.is_none_or(|peer| peer.over))
+    }
+
+    /// Says to every frontend of a namespace that an agent will not be back,
+    /// and had no time to end its streams.
+    pub(crate) async fn announce_gone(
+        &self,
+        namespace: &Namespace,
+        peer: &PeerId,
+    ) -> Result<(), EngineError> {
+        if let Some(known) = self.store.peer(peer).await? {
+            self.store
+                .put_peer(
+                    peer,
+                    &Peer {
+                        over: true,
+                        connection: None,
+                        ..known
+                    },
+                )
+                .await?;
+        }
+        let notice = serde_json::to_string(&ControlToFrontend::PeerGone { peer: peer.clone() })?;
+        for frontend in self.store.frontends(namespace).await? {
+            if let Some(connection) = self
+                .store
+                .peer(&frontend)
+                .await?
+                .and_then(|peer| peer.connection)
+            {
+                self.post_or_forget(&connection, notice.clone()).await;
+            }
+        }
+        Ok(())
     }
 
     /// A ticket from one peer to another of the same namespace.

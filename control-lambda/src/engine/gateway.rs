@@ -87,8 +87,9 @@ impl Control {
             token: Some(token.hash()),
             token_expires: Some(self.environment.now().plus(RELAY_TOKEN_LIFETIME)),
             connection: known.and_then(|peer| peer.connection),
+            over: false,
         };
-        self.store.put_peer(peer, &record).await?;
+        self.store.put_frontend(peer, &record).await?;
         Ok(token)
     }
 

@@ -9,6 +9,7 @@
 //! | `M#<run>` | command number | [`runs::PendingCommand`] |
 //! | `K#<connection>` | `who` | [`peers::Connected`] |
 //! | `P#<peer>` | `at` | [`peers::Peer`] |
+//! | `F#<namespace>` | peer | mark: this frontend belongs to the namespace |
 //! | `A#<answer>` | `meta`, `p#<number>` | [`answers::Meta`] and the parts |
 //! | `W#<container>` | `<kind>#<answer>` | [`waiters::Waiter`] |
 //! | `X#<namespace>` | exec id | [`execs::Exec`] |

@@ -19,6 +19,8 @@ pub struct Peer {
     pub token_expires: Option<Timestamp>,
     /// The present connection.
     pub connection: Option<ConnectionId>,
+    /// Whether it will not be back: an agent whose run is over.
+    pub over: bool,
 }
 
 /// Who a connection belongs to.
@@ -53,6 +55,33 @@ impl Store {
     pub async fn put_peer(&self, id: &PeerId, peer: &Peer) -> Result<(), StoreError> {
         self.write(vec![put(peer_key(id), peer, Condition::Always)?])
             .await
+    }
+
+    /// Stores a frontend, found again by [`Store::frontends`] until its credential has expired.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn put_frontend(&self, id: &PeerId, peer: &Peer) -> Result<(), StoreError> {
+        let mark = Key::new(format!("F#{}", peer.namespace), id.as_str());
+        self.write(vec![
+            put(peer_key(id), peer, Condition::Always)?,
+            put_until(mark, &(), Condition::Always, peer.token_expires)?,
+        ])
+        .await
+    }
+
+    /// The frontends of a namespace.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn frontends(&self, namespace: &Namespace) -> Result<Vec<PeerId>, StoreError> {
+        let marks = self
+            .list::<()>(&format!("F#{namespace}"), "", usize::MAX)
+            .await?;
+        Ok(marks
+            .into_iter()
+            .filter_map(|(sort, _)| sort.parse().ok())
+            .collect())
     }
 
     /// Forgets an end of the relay.
