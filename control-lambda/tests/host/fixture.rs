@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sockerless_control::embedded::host::{HostConfig, LocalFunctionHost, Policy, RootfsProvider};
+use sockerless_control::embedded::host::{
+    HostConfig, LocalFunctionHost, Policy, RootfsProvider, StartError,
+};
 use sockerless_control::ports::FunctionHost;
 use sockerless_control::ports::function_host::{
     FunctionShape, InvocationEnd, InvocationEvents, Network,
@@ -22,10 +24,15 @@ use tokio::sync::{Mutex, mpsc};
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Names a fake agent that has been compiled already.
+pub(crate) const AGENT_VARIABLE: &str = "SOCKERLESS_TEST_FAKE_AGENT";
+
 /// The compiled fake agent.
 pub(crate) fn agent() -> PathBuf {
     static AGENT: OnceLock<PathBuf> = OnceLock::new();
-    AGENT.get_or_init(compile_agent).clone()
+    AGENT
+        .get_or_init(|| std::env::var_os(AGENT_VARIABLE).map_or_else(compile_agent, PathBuf::from))
+        .clone()
 }
 
 fn compile_agent() -> PathBuf {
@@ -99,6 +106,18 @@ impl Fixture {
     }
 
     pub(crate) async fn open(data: &Path, policy: Policy, layers: Vec<PathBuf>) -> Self {
+        Self::try_open(data, policy, layers)
+            .await
+            .unwrap_or_else(|error| {
+                panic!("these tests need root, or user namespaces for ordinary users: {error}")
+            })
+    }
+
+    pub(crate) async fn try_open(
+        data: &Path,
+        policy: Policy,
+        layers: Vec<PathBuf>,
+    ) -> Result<Self, StartError> {
         let (end_sender, ends) = mpsc::unbounded_channel();
         let (report_sender, reports) = mpsc::unbounded_channel();
         let host = LocalFunctionHost::start(HostConfig {
@@ -119,17 +138,14 @@ impl Fixture {
             }),
             events: Arc::new(Events(end_sender)),
         })
-        .await
-        .unwrap_or_else(|error| {
-            panic!("these tests need root, or user namespaces for ordinary users: {error}")
-        });
-        Self {
+        .await?;
+        Ok(Self {
             host,
             data: data.to_owned(),
             ends: Mutex::new(ends),
             reports: Mutex::new(reports),
             _folder: None,
-        }
+        })
     }
 
     pub(crate) async fn function(&self) -> FunctionName {

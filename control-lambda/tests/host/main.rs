@@ -7,19 +7,48 @@
 mod contract;
 mod fixture;
 mod microvm;
+mod ordinary;
+mod survival;
 
 use libtest_mimic::{Arguments, Trial};
 use sockerless_control::embedded::host::{HELPER_ARGUMENT, helper_main};
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(HELPER_ARGUMENT) {
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next().unwrap_or_default();
+    if first == HELPER_ARGUMENT {
         helper_main();
+    } else if first == survival::VICTIM {
+        let data = arguments.next().unwrap_or_default();
+        runtime().block_on(survival::be_victim(data.as_ref()));
+    } else if first == ordinary::ORDINARY {
+        run(Arguments::default(), ordinary::ordinary_trials());
+    } else {
+        let trials = [
+            contract::trials(),
+            microvm::trials(),
+            ordinary::trials(),
+            survival::trials(),
+        ];
+        run(
+            Arguments::from_args(),
+            trials.into_iter().flatten().collect(),
+        );
     }
-    let mut arguments = Arguments::from_args();
+}
+
+fn run(mut arguments: Arguments, trials: Vec<Trial>) {
     // Sandboxes are processes; two at a time are enough for the machine.
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(2));
-    let trials = contract::trials().into_iter().chain(microvm::trials());
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// A test that runs in a runtime of its own.
@@ -28,11 +57,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     Trial::test(name, move || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?
-            .block_on(test());
+        runtime().block_on(test());
         Ok(())
     })
 }

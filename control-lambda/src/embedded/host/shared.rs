@@ -19,6 +19,7 @@ use super::outside::Outside;
 use super::pool::{Answer, Effect, Invocation, Pool};
 use super::runtime_api::Delivery;
 use super::variables::arn;
+use super::warden_client::WardenError;
 use super::wire::{Ending, EnvironmentId, Order, Report};
 use crate::ports::function_host::InvocationEvents;
 
@@ -241,6 +242,22 @@ impl Shared {
             .servers
             .spawn(serve_gateway(gateway, Arc::clone(&self.gateway)));
         Ok(())
+    }
+
+    /// The warden could not be told.
+    pub(super) async fn undeliverable(&self, order: Order, why: &WardenError) {
+        match order {
+            Order::Create(blueprint) => {
+                self.gone(blueprint.environment, &why.to_string()).await;
+            }
+            // Without a warden there is nothing to kill.
+            Order::Kill(_) => {}
+            Order::RemoveTree { ticket, .. } => {
+                if let Some(sender) = lock(&self.removals).remove(&ticket) {
+                    let _ = sender.send(Some(why.to_string()));
+                }
+            }
+        }
     }
 
     /// The environment does not exist (any more).

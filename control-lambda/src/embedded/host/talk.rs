@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::shared::{Ordered, Shared};
 use super::warden_client::{Reports, Warden, WardenError, number};
-use super::wire::Order;
+use super::wire::WireError;
 
 /// How long a warden may take to begin.
 const WARDEN_START_LIMIT: Duration = Duration::from_secs(10);
@@ -47,13 +47,14 @@ pub(super) async fn talk(
                 Err(error) => {
                     tracing::error!(%error, "the sandbox helper does not start again");
                     // Whatever is asked for next is answered with that, and tried again.
-                    let (Some((order, _)), Some(shared)) = (orders.recv().await, shared.upgrade())
-                    else {
+                    let Some((order, fds)) = orders.recv().await else {
                         return;
                     };
-                    if let Order::Create(blueprint) = order {
-                        shared.gone(blueprint.environment, &error.to_string()).await;
-                    }
+                    drop(fds);
+                    let Some(shared) = shared.upgrade() else {
+                        return;
+                    };
+                    shared.undeliverable(order, &error).await;
                     continue;
                 }
             },
@@ -91,9 +92,20 @@ async fn exchange(
                     return false;
                 };
                 let numbers: Vec<_> = fds.iter().map(number).collect();
-                if let Err(error) = warden.order(&order, &numbers).await {
-                    tracing::error!(%error, "sandbox helper");
-                    return true;
+                match warden.order(&order, &numbers).await {
+                    Ok(()) => {}
+                    Err(error @ WardenError::Wire(WireError::TooLarge(_))) => {
+                        // Its end is told when nobody can write to its log any more.
+                        drop(fds);
+                        let Some(shared) = shared.upgrade() else {
+                            return false;
+                        };
+                        shared.undeliverable(order, &error).await;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "sandbox helper");
+                        return true;
+                    }
                 }
             }
         }

@@ -57,8 +57,9 @@ pub(super) fn forget_signal_habits() -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Limits open files as Lambda does.
-pub(super) fn limit_descriptors(profile: &Profile) -> Result<(), SetupError> {
+/// Limits open files as Lambda does, and writes no core files: the machine's
+/// handler for them, if it has one, runs outside.
+pub(super) fn limit(profile: &Profile) -> Result<(), SetupError> {
     match profile {
         Profile::Microvm { .. } => Ok(()),
         Profile::Function { .. } => {
@@ -66,7 +67,8 @@ pub(super) fn limit_descriptors(profile: &Profile) -> Result<(), SetupError> {
                 .during(|| "read the limit of open files".to_owned())?;
             let limit = FUNCTION_DESCRIPTORS.min(hard);
             setrlimit(Resource::RLIMIT_NOFILE, limit, limit)
-                .during(|| format!("limit open files to {limit}"))
+                .during(|| format!("limit open files to {limit}"))?;
+            setrlimit(Resource::RLIMIT_CORE, 0, 0).during(|| "limit core files".to_owned())
         }
     }
 }

@@ -226,6 +226,7 @@ fn mount_proc(root: &Path, writable: bool) -> Result<(), SetupError> {
     mount(Some("proc"), &proc, Some("proc"), flags, None::<&str>)
         .during(|| "mount the sandbox's /proc".to_owned())?;
     if writable {
+        open_network(root)?;
         for path in READ_ONLY {
             let path = root.join(path);
             if path.exists() {
@@ -234,6 +235,22 @@ fn mount_proc(root: &Path, writable: bool) -> Result<(), SetupError> {
         }
     }
     Ok(())
+}
+
+/// What Docker sets in a container's network: no port is reserved for root, and
+/// ping works without privileges (not in a user namespace, where not all groups exist).
+fn open_network(root: &Path) -> Result<(), SetupError> {
+    let settings = root.join("proc/sys/net/ipv4");
+    let write = |name: &str, value: &str| {
+        let path = settings.join(name);
+        fs::write(&path, value).during(|| format!("write {}", path.display()))
+    };
+    write("ip_unprivileged_port_start", "0")?;
+    if in_user_namespace() {
+        Ok(())
+    } else {
+        write("ping_group_range", "0 2147483647")
+    }
 }
 
 fn hide(root: &Path, templates: &Templates, oom_counter: Option<&Path>) -> Result<(), SetupError> {

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, setsid};
@@ -82,6 +82,7 @@ fn become_agent(
     for procs in &blueprint.cgroup_procs {
         std::fs::write(procs, "0").during(|| format!("join cgroup {}", procs.display()))?;
     }
+    unshare(CloneFlags::CLONE_NEWCGROUP).during(|| "make a cgroup namespace".to_owned())?;
     bring_loopback_up()?;
     let runtime_api =
         TcpListener::bind(RUNTIME_API).during(|| format!("listen on {RUNTIME_API}"))?;
@@ -115,7 +116,7 @@ fn become_agent(
     dup2_stdout(output).during(|| "set stdout".to_owned())?;
     dup2_stderr(output).during(|| "set stderr".to_owned())?;
     identity::forget_signal_habits()?;
-    identity::limit_descriptors(&blueprint.profile)?;
+    identity::limit(&blueprint.profile)?;
     match blueprint.profile {
         Profile::Function { .. } => {
             identity::become_function(&proc_outside)?;
