@@ -78,7 +78,11 @@ impl Engine {
     /// # Errors
     /// What the script said.
     pub fn real(folder: &Path) -> Result<Self, String> {
-        run_script("oracle-engine", &["start", &folder.display().to_string()])?;
+        let keeper = std::process::id().to_string();
+        run_script(
+            "oracle-engine",
+            &["start", "--while", &keeper, &folder.display().to_string()],
+        )?;
         Ok(Self {
             endpoint: Endpoint::Unix(folder.join("docker.sock")),
             keeper: Keeper::Script(folder.to_owned()),
@@ -167,6 +171,33 @@ impl Engine {
             ended.code,
             String::from_utf8_lossy(&ended.stderr)
         ))
+    }
+
+    /// Kills our own program, which then has no time for anything.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn kill(mut self) -> Result<(), String> {
+        if let Keeper::Program(running) = &mut self.keeper
+            && let Some(running) = running.take()
+        {
+            running.signal(Signal::SIGKILL)?;
+            running.finish(Instant::now() + END_LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// The most memory that our own program has had, in KiB.
+    #[must_use]
+    pub fn peak_memory(&self) -> Option<u64> {
+        let Keeper::Program(Some(running)) = &self.keeper else {
+            return None;
+        };
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).ok()?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
     }
 
     /// What our own program has said by now.

@@ -97,6 +97,12 @@ impl Running {
         })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Writes to the program's input. A program that has closed it is no error:
     /// what it does shows in how it ends.
     pub fn send(&mut self, bytes: &[u8]) {

@@ -1,0 +1,268 @@
+//! What nothing may break: bodies without end, archives made to harm, a killed
+//! daemon. Only Sockerless is run here; there is nothing to compare with.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at what it did not expect")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sockerless_tests::engines::{Engine, own_program, run_script, scripts};
+use sockerless_tests::fixtures::Fixtures;
+use sockerless_tests::http::{Connection, Endpoint, Request, fetch};
+use sockerless_tests::scenario::Runtime;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Far more than a request needs, far less than one that is held whole.
+const MEMORY_KIB: u64 = 100 * 1024;
+
+/// One daemon with its own state, the client, and the fixtures.
+struct Subject {
+    engine: Option<Engine>,
+    client: PathBuf,
+    fixtures: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Subject {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("skls-").tempdir().unwrap();
+        let fixtures = folder.path().join("fixtures");
+        std::fs::create_dir(&fixtures).unwrap();
+        Fixtures::make(&scripts(), &fixtures).unwrap();
+        let mut subject = Self {
+            engine: None,
+            client: PathBuf::from(run_script("docker-cli", &[]).unwrap()),
+            fixtures,
+            folder,
+        };
+        subject.begin();
+        subject.docker(&["load", "--quiet", "--input", &subject.fixture("plain.tar")]);
+        subject
+    }
+
+    /// Starts the daemon on the state that is there.
+    fn begin(&mut self) {
+        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+        let program = PROGRAM.get_or_init(|| own_program().unwrap());
+        let state = self.folder.path().join("state");
+        self.engine = Some(Engine::ours(program, Runtime::Function, &state).unwrap());
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().unwrap()
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.engine().endpoint
+    }
+
+    fn fixture(&self, name: &str) -> String {
+        self.fixtures.join(name).display().to_string()
+    }
+
+    /// Runs the client, which has to succeed; gives what it put out.
+    fn docker(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = self.try_docker(arguments);
+        assert_eq!(code, Some(0), "docker {arguments:?}: {stderr}");
+        stdout
+    }
+
+    fn try_docker(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = Command::new(&self.client)
+            .args(arguments)
+            .env("DOCKER_HOST", self.endpoint().docker_host())
+            .env("DOCKER_CONFIG", self.folder.path().join("client"))
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    fn get(&self, target: &str) -> (u16, Value) {
+        let request = Request {
+            method: "GET".to_owned(),
+            target: target.to_owned(),
+            ..Request::default()
+        };
+        let (head, body) = fetch(self.endpoint(), &request, LIMIT).unwrap();
+        (
+            head.status,
+            serde_json::from_slice(&body).unwrap_or_default(),
+        )
+    }
+
+    fn is_well(&self) {
+        assert_eq!(self.get("/_ping").0, 200);
+        assert_eq!(
+            self.docker(&["run", "--rm", "busybox", "echo", "well"]),
+            "well\n"
+        );
+    }
+}
+
+/// Sends a body in chunks, without a length, until 100 MB are sent or the daemon
+/// has had enough; gives the status of its answer.
+fn flood(endpoint: &Endpoint, target: &str, begin: &str, piece: &[u8]) -> u16 {
+    let mut connection = Connection::open(endpoint).unwrap();
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    );
+    connection.send(head.as_bytes()).unwrap();
+    let mut chunk = Vec::new();
+    write!(
+        chunk,
+        "{:x}\r\n{begin}\r\n{:x}\r\n",
+        begin.len(),
+        piece.len()
+    )
+    .unwrap();
+    let mut sent = 0;
+    while sent < 100 << 20 {
+        chunk.extend_from_slice(piece);
+        chunk.extend_from_slice(b"\r\n");
+        if connection.send(&chunk).is_err() {
+            break;
+        }
+        sent += piece.len();
+        chunk.clear();
+        write!(chunk, "{:x}\r\n", piece.len()).unwrap();
+    }
+    let answer = connection.read_head("POST", Instant::now() + LIMIT);
+    answer.unwrap().status
+}
+
+#[test]
+fn a_body_of_100_mb_without_a_length_is_refused_and_not_held() {
+    let subject = Subject::start();
+    let piece = vec![b'a'; 64 * 1024];
+    for target in [
+        "/v1.51/containers/create",
+        "/v1.51/containers/none/exec",
+        "/v1.51/exec/none/start",
+    ] {
+        let status = flood(subject.endpoint(), target, "{\"Image\": \"", &piece);
+        assert!((400..500).contains(&status), "{target}: {status}");
+    }
+    let peak = subject.engine().peak_memory().unwrap();
+    assert!(peak < MEMORY_KIB, "{peak} KiB at most");
+    subject.is_well();
+}
+
+#[test]
+fn archives_made_to_harm_are_refused_with_a_reason() {
+    let subject = Subject::start();
+    for name in [
+        "garbage.tar",
+        "cut.tar",
+        "no-manifest.tar",
+        "bad-manifest.tar",
+        "missing-layer.tar",
+        "wrong-digest.tar",
+        "escape.tar",
+    ] {
+        let (code, stdout, stderr) =
+            subject.try_docker(&["load", "--input", &subject.fixture(name)]);
+        assert_eq!(code, Some(1), "{name}: {stdout}");
+        assert!(!stderr.trim().is_empty(), "{name}");
+        let (code, ..) = subject.try_docker(&["image", "inspect", "broken"]);
+        assert_eq!(code, Some(1), "{name} left an image behind");
+    }
+    assert_eq!(find(subject.folder.path(), "escaped"), None);
+    assert!(!Path::new("/escaped").exists());
+    subject.is_well();
+}
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_name() == name {
+                return Some(entry.path());
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn what_a_killed_daemon_knew_is_there_again() {
+    let mut subject = Subject::start();
+    let (code, ..) = subject.try_docker(&[
+        "run",
+        "--name",
+        "ended",
+        "--label",
+        "kept=yes",
+        "busybox",
+        "sh",
+        "-c",
+        "echo said; exit 9",
+    ]);
+    assert_eq!(code, Some(9));
+    subject.docker(&["create", "--name", "made", "busybox", "echo", "later"]);
+    subject.docker(&[
+        "run", "--detach", "--name", "up", "busybox", "sleep", "1000",
+    ]);
+    subject.engine.take().unwrap().kill().unwrap();
+    subject.begin();
+
+    assert_eq!(subject.docker(&["logs", "ended"]), "said\n");
+    let (_, ended) = subject.get("/containers/ended/json");
+    assert_eq!(ended["State"]["ExitCode"], 9);
+    assert_eq!(ended["Config"]["Labels"], json!({"kept": "yes"}));
+    let (_, up) = subject.get("/containers/up/json");
+    assert_eq!(up["State"]["Running"], false, "{}", up["State"]);
+    assert_ne!(up["State"]["ExitCode"], 0);
+    assert_ne!(up["State"]["Error"], "", "a reason is given");
+    assert_eq!(subject.docker(&["start", "--attach", "made"]), "later\n");
+    subject.docker(&["start", "up"]);
+    subject.docker(&["rm", "--force", "up", "ended", "made"]);
+    subject.is_well();
+}
+
+#[test]
+fn sigterm_stops_what_runs_and_ends_with_success() {
+    let mut subject = Subject::start();
+    subject.docker(&[
+        "run",
+        "--detach",
+        "--name",
+        "obedient",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done",
+    ]);
+    let deadline = Instant::now() + LIMIT;
+    while subject.docker(&["logs", "obedient"]) != "ready\n" {
+        assert!(Instant::now() < deadline, "it does not become ready");
+    }
+    subject.engine.take().unwrap().end().unwrap();
+    subject.begin();
+    let (_, obedient) = subject.get("/containers/obedient/json");
+    assert_eq!(obedient["State"]["Status"], "exited");
+    assert_eq!(obedient["State"]["ExitCode"], 7);
+    assert_eq!(subject.docker(&["logs", "obedient"]), "ready\nbye\n");
+}
+
+#[test]
+fn only_the_owner_may_use_the_socket() {
+    use std::os::unix::fs::PermissionsExt;
+    let subject = Subject::start();
+    let Endpoint::Unix(path) = subject.endpoint() else {
+        panic!("a Unix socket was asked for");
+    };
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
