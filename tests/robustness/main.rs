@@ -1,7 +1,11 @@
 //! What nothing may break: bodies without end, archives made to harm, a killed
 //! daemon. Only Sockerless is run here; there is nothing to compare with.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at what it did not expect")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

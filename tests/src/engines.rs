@@ -256,7 +256,7 @@ pub fn free_port() -> Result<SocketAddr, String> {
         .map_err(|error| format!("no free port: {error}"))
 }
 
-/// Builds our own program and gives its path, unless `SOCKERLESS_TEST_PROGRAM`
+/// Builds our own program and its agent, and gives its path, unless `SOCKERLESS_TEST_PROGRAM`
 /// names one.
 ///
 /// # Errors
@@ -265,16 +265,7 @@ pub fn own_program() -> Result<PathBuf, String> {
     if let Some(program) = std::env::var_os("SOCKERLESS_TEST_PROGRAM") {
         return Ok(program.into());
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "sockerless", "--bins"])
-        .current_dir(&root)
-        .output()
-        .map_err(|error| format!("cargo: {error}"))?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
+    run_script("build", &["debug"])?;
     // target/debug/deps/differential-… is this program.
     let folder = std::env::current_exe()
         .ok()
@@ -285,7 +276,7 @@ pub fn own_program() -> Result<PathBuf, String> {
         return Ok(program);
     }
     Err(format!(
-        "{} was not built: the package sockerless has no such program",
+        "{} is not what scripts/build made: is the target folder another one?",
         program.display()
     ))
 }
