@@ -9,107 +9,16 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use sockerless_tests::engines::{Engine, own_program, run_script, scripts};
-use sockerless_tests::fixtures::Fixtures;
-use sockerless_tests::http::{Connection, Endpoint, Request, fetch};
+use serde_json::json;
+use sockerless_tests::http::{Connection, Endpoint};
 use sockerless_tests::scenario::Runtime;
+use sockerless_tests::subject::Subject;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Far more than a request needs, far less than one that is held whole.
 const MEMORY_KIB: u64 = 100 * 1024;
-
-/// One daemon with its own state, the client, and the fixtures.
-struct Subject {
-    engine: Option<Engine>,
-    client: PathBuf,
-    fixtures: PathBuf,
-    folder: tempfile::TempDir,
-}
-
-impl Subject {
-    fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("skls-").tempdir().unwrap();
-        let fixtures = folder.path().join("fixtures");
-        std::fs::create_dir(&fixtures).unwrap();
-        Fixtures::make(&scripts(), &fixtures).unwrap();
-        let mut subject = Self {
-            engine: None,
-            client: PathBuf::from(run_script("docker-cli", &[]).unwrap()),
-            fixtures,
-            folder,
-        };
-        subject.begin();
-        subject.docker(&["load", "--quiet", "--input", &subject.fixture("plain.tar")]);
-        subject
-    }
-
-    /// Starts the daemon on the state that is there.
-    fn begin(&mut self) {
-        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-        let program = PROGRAM.get_or_init(|| own_program().unwrap());
-        let state = self.folder.path().join("state");
-        self.engine = Some(Engine::ours(program, Runtime::Function, &state).unwrap());
-    }
-
-    fn engine(&self) -> &Engine {
-        self.engine.as_ref().unwrap()
-    }
-
-    fn endpoint(&self) -> &Endpoint {
-        &self.engine().endpoint
-    }
-
-    fn fixture(&self, name: &str) -> String {
-        self.fixtures.join(name).display().to_string()
-    }
-
-    /// Runs the client, which has to succeed; gives what it put out.
-    fn docker(&self, arguments: &[&str]) -> String {
-        let (code, stdout, stderr) = self.try_docker(arguments);
-        assert_eq!(code, Some(0), "docker {arguments:?}: {stderr}");
-        stdout
-    }
-
-    fn try_docker(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = Command::new(&self.client)
-            .args(arguments)
-            .env("DOCKER_HOST", self.endpoint().docker_host())
-            .env("DOCKER_CONFIG", self.folder.path().join("client"))
-            .output()
-            .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
-    }
-
-    fn get(&self, target: &str) -> (u16, Value) {
-        let request = Request {
-            method: "GET".to_owned(),
-            target: target.to_owned(),
-            ..Request::default()
-        };
-        let (head, body) = fetch(self.endpoint(), &request, LIMIT).unwrap();
-        (
-            head.status,
-            serde_json::from_slice(&body).unwrap_or_default(),
-        )
-    }
-
-    fn is_well(&self) {
-        assert_eq!(self.get("/_ping").0, 200);
-        assert_eq!(
-            self.docker(&["run", "--rm", "busybox", "echo", "well"]),
-            "well\n"
-        );
-    }
-}
 
 /// Sends a body in chunks, without a length, until 100 MB are sent or the daemon
 /// has had enough; gives the status of its answer.
@@ -145,7 +54,7 @@ fn flood(endpoint: &Endpoint, target: &str, begin: &str, piece: &[u8]) -> u16 {
 
 #[test]
 fn a_body_of_100_mb_without_a_length_is_refused_and_not_held() {
-    let subject = Subject::start();
+    let subject = Subject::start(Runtime::Function);
     let piece = vec![b'a'; 64 * 1024];
     for target in [
         "/v1.51/containers/create",
@@ -162,7 +71,7 @@ fn a_body_of_100_mb_without_a_length_is_refused_and_not_held() {
 
 #[test]
 fn archives_made_to_harm_are_refused_with_a_reason() {
-    let subject = Subject::start();
+    let subject = Subject::start(Runtime::Function);
     for name in [
         "garbage.tar",
         "cut.tar",
@@ -179,7 +88,7 @@ fn archives_made_to_harm_are_refused_with_a_reason() {
         let (code, ..) = subject.try_docker(&["image", "inspect", "broken"]);
         assert_eq!(code, Some(1), "{name} left an image behind");
     }
-    assert_eq!(find(subject.folder.path(), "escaped"), None);
+    assert_eq!(find(subject.folder(), "escaped"), None);
     assert!(!Path::new("/escaped").exists());
     subject.is_well();
 }
@@ -201,7 +110,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 
 #[test]
 fn what_a_killed_daemon_knew_is_there_again() {
-    let mut subject = Subject::start();
+    let mut subject = Subject::start(Runtime::Function);
     let (code, ..) = subject.try_docker(&[
         "run",
         "--name",
@@ -218,7 +127,7 @@ fn what_a_killed_daemon_knew_is_there_again() {
     subject.docker(&[
         "run", "--detach", "--name", "up", "busybox", "sleep", "1000",
     ]);
-    subject.engine.take().unwrap().kill().unwrap();
+    subject.kill();
     subject.begin();
 
     assert_eq!(subject.docker(&["logs", "ended"]), "said\n");
@@ -237,7 +146,7 @@ fn what_a_killed_daemon_knew_is_there_again() {
 
 #[test]
 fn sigterm_stops_what_runs_and_ends_with_success() {
-    let mut subject = Subject::start();
+    let mut subject = Subject::start(Runtime::Function);
     subject.docker(&[
         "run",
         "--detach",
@@ -252,7 +161,7 @@ fn sigterm_stops_what_runs_and_ends_with_success() {
     while subject.docker(&["logs", "obedient"]) != "ready\n" {
         assert!(Instant::now() < deadline, "it does not become ready");
     }
-    subject.engine.take().unwrap().end().unwrap();
+    subject.end();
     subject.begin();
     let (_, obedient) = subject.get("/containers/obedient/json");
     assert_eq!(obedient["State"]["Status"], "exited");
@@ -263,7 +172,7 @@ fn sigterm_stops_what_runs_and_ends_with_success() {
 #[test]
 fn only_the_owner_may_use_the_socket() {
     use std::os::unix::fs::PermissionsExt;
-    let subject = Subject::start();
+    let subject = Subject::start(Runtime::Function);
     let Endpoint::Unix(path) = subject.endpoint() else {
         panic!("a Unix socket was asked for");
     };

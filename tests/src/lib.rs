@@ -17,4 +17,5 @@ pub mod normal;
 pub mod process;
 pub mod scenario;
 pub mod script;
+pub mod subject;
 pub mod suite;
