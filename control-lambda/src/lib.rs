@@ -10,5 +10,6 @@ pub mod api;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 pub mod embedded;
 pub mod engine;
+pub mod images;
 pub mod ports;
 pub mod store;

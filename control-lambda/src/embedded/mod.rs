@@ -4,4 +4,5 @@ pub mod blobs;
 pub mod environment;
 pub mod gateway;
 pub mod host;
+pub mod images;
 pub mod table;

@@ -5,6 +5,8 @@ pub mod blobs;
 pub mod environment;
 pub mod function_host;
 pub mod jobs;
+pub mod layers;
+pub mod registry;
 pub mod relay;
 pub mod table;
 
@@ -12,5 +14,7 @@ pub use blobs::Blobs;
 pub use environment::Environment;
 pub use function_host::FunctionHost;
 pub use jobs::Jobs;
+pub use layers::Layers;
+pub use registry::Registry;
 pub use relay::{GatewayEvents, Relay};
 pub use table::Table;

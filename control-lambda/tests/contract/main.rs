@@ -7,6 +7,7 @@
 
 mod blobs;
 mod http;
+mod registry;
 mod relay;
 mod table;
 

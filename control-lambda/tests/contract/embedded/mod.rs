@@ -4,4 +4,5 @@ mod blobs;
 mod chaos;
 mod gateway;
 mod harness;
+mod registry;
 mod table;

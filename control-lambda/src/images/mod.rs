@@ -1,0 +1,22 @@
+//! Images: their names, what they consist of, what may be done with them.
+//!
+//! *Invariant*: nothing here knows a file system, a network or AWS; bytes come
+//! and go through the ports.
+
+pub mod archive;
+pub mod catalog;
+pub mod config;
+pub mod digest;
+pub mod feed;
+pub mod glob;
+pub mod layer;
+pub mod load;
+pub mod manifest;
+pub mod pins;
+pub mod platform;
+pub mod progress;
+pub mod reference;
+pub mod store;
+
+pub use digest::{DiffId, Digest};
+pub use store::{ImageLimits, Images};

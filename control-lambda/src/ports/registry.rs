@@ -1,0 +1,123 @@
+//! Our own repository of blobs and manifests: an OCI layout on disk, or ECR.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::blobs::ByteStream;
+use crate::images::digest::Digest;
+
+/// Why the registry did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegistryError {
+    /// Nothing of this digest.
+    #[error("registry: {0} is not there")]
+    NotFound(Digest),
+    /// Other bytes than were announced. Nothing was stored.
+    #[error("registry: content has the digest {actual} and not {expected}, which was announced")]
+    WrongDigest {
+        /// What was announced.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// Another length than was announced. Nothing was stored.
+    #[error("registry: content has {actual} bytes and not {expected}, which were announced")]
+    WrongSize {
+        /// What was announced.
+        expected: u64,
+        /// What came, counted until it was too many.
+        actual: u64,
+    },
+    /// More than was allowed. Nothing was stored.
+    #[error("registry: content is larger than {0} bytes, the most that is allowed")]
+    TooLarge(u64),
+    /// The body broke off. Nothing was stored.
+    #[error("registry: body broke off: {0}")]
+    Interrupted(String),
+    /// The registry did not answer or failed.
+    #[error("registry: {0}")]
+    Unavailable(String),
+}
+
+/// What a body must be to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Its digest, when it is known beforehand.
+    pub digest: Option<Digest>,
+    /// Its size, when it is known beforehand.
+    pub size: Option<u64>,
+    /// The most bytes that are taken.
+    pub limit: u64,
+}
+
+/// A blob that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Blobs and manifests by their digests. Nothing is ever there in part: a put
+/// that does not end, or whose future is dropped, leaves nothing.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// A blob's size, or `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn stat_blob(&self, digest: &Digest) -> Result<Option<u64>, RegistryError>;
+
+    /// A blob's bytes.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] and [`RegistryError::Unavailable`].
+    async fn get_blob(&self, digest: &Digest) -> Result<ByteStream, RegistryError>;
+
+    /// Stores a blob under the digest of its bytes; one that is there already
+    /// stays.
+    ///
+    /// # Errors
+    /// Every kind but [`RegistryError::NotFound`].
+    async fn put_blob(&self, body: ByteStream, expected: Expected)
+    -> Result<Stored, RegistryError>;
+
+    /// Removes a blob; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn delete_blob(&self, digest: &Digest) -> Result<(), RegistryError>;
+
+    /// The blobs that can be deleted one by one. Empty where the registry itself
+    /// removes what no manifest refers to.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn list_blobs(&self) -> Result<Vec<Digest>, RegistryError>;
+
+    /// Stores a manifest or index. Its blobs must be there.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn put_manifest(&self, media_type: &str, bytes: Bytes) -> Result<Digest, RegistryError>;
+
+    /// A manifest or index, with its media type.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] and [`RegistryError::Unavailable`].
+    async fn get_manifest(&self, digest: &Digest) -> Result<(String, Bytes), RegistryError>;
+
+    /// Removes a manifest; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn delete_manifest(&self, digest: &Digest) -> Result<(), RegistryError>;
+
+    /// The manifests that are there.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn list_manifests(&self) -> Result<Vec<Digest>, RegistryError>;
+}

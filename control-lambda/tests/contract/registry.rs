@@ -1,0 +1,292 @@
+//! What every [`Registry`] does.
+//!
+//! The registry may hold other things: every case makes content of its own.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use sockerless_control::images::Digest;
+use sockerless_control::images::manifest::{Descriptor, Manifest, media};
+use sockerless_control::ports::Registry;
+use sockerless_control::ports::blobs::{BlobError, ByteStream};
+use sockerless_control::ports::registry::{Expected, RegistryError};
+
+/// Makes a test of every case. `$make` is an async expression that gives an
+/// `Arc<dyn Registry>` or a pair of one and whatever must live as long.
+macro_rules! registry_contract {
+    ($make:expr) => {
+        crate::registry::registry_contract!($make;
+            what_was_put_is_read,
+            the_digest_is_found_out_when_it_is_not_announced,
+            an_empty_blob_is_a_blob,
+            a_large_blob_comes_back_whole,
+            wrong_bytes_are_refused,
+            a_wrong_size_is_refused,
+            too_much_is_refused,
+            a_body_that_breaks_off_leaves_nothing,
+            a_put_that_is_dropped_leaves_nothing,
+            the_same_blob_may_be_put_by_many_at_once,
+            what_was_deleted_is_gone,
+            manifests_keep_their_bytes_and_media_type,
+            a_manifest_is_no_listed_blob,
+        );
+    };
+    ($make:expr; $($case:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (registry, _keep) = $make.await;
+                crate::registry::$case(registry).await;
+            }
+        )*
+    };
+}
+pub(crate) use registry_contract;
+
+const LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Bytes that no other case and no other run has.
+fn unique(length: usize) -> Bytes {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let mut seed = Digest::of(format!("{now:?} {:?}", std::thread::current().id()).as_bytes());
+    let mut bytes = Vec::with_capacity(length + 64);
+    while bytes.len() < length {
+        seed = Digest::of(seed.to_string().as_bytes());
+        bytes.extend_from_slice(seed.hex().as_bytes());
+    }
+    bytes.truncate(length);
+    Bytes::from(bytes)
+}
+
+fn stream(pieces: Vec<Result<Bytes, BlobError>>) -> ByteStream {
+    Box::pin(futures_util::stream::iter(pieces))
+}
+
+fn body(bytes: &Bytes) -> ByteStream {
+    stream(
+        bytes
+            .chunks(50_000)
+            .map(|c| Ok(bytes.slice_ref(c)))
+            .collect(),
+    )
+}
+
+fn expected(digest: Option<Digest>) -> Expected {
+    Expected {
+        digest,
+        size: None,
+        limit: LIMIT,
+    }
+}
+
+async fn read(registry: &dyn Registry, digest: &Digest) -> Vec<u8> {
+    let mut stream = registry.get_blob(digest).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    bytes
+}
+
+async fn is_absent(registry: &dyn Registry, digest: &Digest) {
+    assert_eq!(registry.stat_blob(digest).await, Ok(None));
+    assert!(!registry.list_blobs().await.unwrap().contains(digest));
+    match registry.get_blob(digest).await {
+        Err(RegistryError::NotFound(missing)) => assert_eq!(missing, *digest),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a blob that is not there was read"),
+    }
+}
+
+pub(crate) async fn what_was_put_is_read(registry: Arc<dyn Registry>) {
+    let bytes = unique(123_456);
+    let digest = Digest::of(&bytes);
+    is_absent(&*registry, &digest).await;
+    let announced = Expected {
+        digest: Some(digest),
+        size: Some(123_456),
+        limit: LIMIT,
+    };
+    let stored = registry.put_blob(body(&bytes), announced).await.unwrap();
+    assert_eq!((stored.digest, stored.size), (digest, 123_456));
+    assert_eq!(registry.stat_blob(&digest).await, Ok(Some(123_456)));
+    assert_eq!(read(&*registry, &digest).await, bytes);
+}
+
+pub(crate) async fn the_digest_is_found_out_when_it_is_not_announced(registry: Arc<dyn Registry>) {
+    let bytes = unique(1000);
+    let stored = registry
+        .put_blob(body(&bytes), expected(None))
+        .await
+        .unwrap();
+    assert_eq!(stored.digest, Digest::of(&bytes));
+    assert_eq!(read(&*registry, &stored.digest).await, bytes);
+}
+
+pub(crate) async fn an_empty_blob_is_a_blob(registry: Arc<dyn Registry>) {
+    let stored = registry
+        .put_blob(stream(vec![]), expected(None))
+        .await
+        .unwrap();
+    assert_eq!((stored.digest, stored.size), (Digest::of(b""), 0));
+    assert!(read(&*registry, &stored.digest).await.is_empty());
+}
+
+pub(crate) async fn a_large_blob_comes_back_whole(registry: Arc<dyn Registry>) {
+    let bytes = unique(30 * 1024 * 1024);
+    let digest = Digest::of(&bytes);
+    registry
+        .put_blob(body(&bytes), expected(Some(digest)))
+        .await
+        .unwrap();
+    assert!(read(&*registry, &digest).await == bytes);
+}
+
+pub(crate) async fn wrong_bytes_are_refused(registry: Arc<dyn Registry>) {
+    let (announced, sent) = (Digest::of(&unique(10)), unique(11));
+    let refused = registry
+        .put_blob(body(&sent), expected(Some(announced)))
+        .await;
+    assert_eq!(
+        refused,
+        Err(RegistryError::WrongDigest {
+            expected: announced,
+            actual: Digest::of(&sent)
+        })
+    );
+    is_absent(&*registry, &announced).await;
+    is_absent(&*registry, &Digest::of(&sent)).await;
+}
+
+pub(crate) async fn a_wrong_size_is_refused(registry: Arc<dyn Registry>) {
+    let bytes = unique(100);
+    for size in [99, 101] {
+        let announced = Expected {
+            digest: None,
+            size: Some(size),
+            limit: LIMIT,
+        };
+        let refused = registry.put_blob(body(&bytes), announced).await;
+        assert!(
+            matches!(refused, Err(RegistryError::WrongSize { .. })),
+            "{refused:?}"
+        );
+    }
+    is_absent(&*registry, &Digest::of(&bytes)).await;
+}
+
+pub(crate) async fn too_much_is_refused(registry: Arc<dyn Registry>) {
+    let bytes = unique(100_001);
+    for size in [None, Some(100_001)] {
+        let announced = Expected {
+            digest: None,
+            size,
+            limit: 100_000,
+        };
+        let refused = registry.put_blob(body(&bytes), announced).await;
+        assert_eq!(refused, Err(RegistryError::TooLarge(100_000)));
+    }
+    is_absent(&*registry, &Digest::of(&bytes)).await;
+}
+
+pub(crate) async fn a_body_that_breaks_off_leaves_nothing(registry: Arc<dyn Registry>) {
+    let bytes = unique(100);
+    let cut = BlobError::Interrupted("cut".to_owned());
+    let broken = stream(vec![Ok(bytes.clone()), Err(cut)]);
+    let refused = registry.put_blob(broken, expected(None)).await;
+    assert!(
+        matches!(refused, Err(RegistryError::Interrupted(_))),
+        "{refused:?}"
+    );
+    is_absent(&*registry, &Digest::of(&bytes)).await;
+}
+
+pub(crate) async fn a_put_that_is_dropped_leaves_nothing(registry: Arc<dyn Registry>) {
+    let bytes = unique(100);
+    let endless: ByteStream = Box::pin(
+        futures_util::stream::iter([Ok(bytes.clone())]).chain(futures_util::stream::pending()),
+    );
+    let put = registry.put_blob(endless, expected(None));
+    let moment = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(moment, put).await.is_err());
+    is_absent(&*registry, &Digest::of(&bytes)).await;
+}
+
+pub(crate) async fn the_same_blob_may_be_put_by_many_at_once(registry: Arc<dyn Registry>) {
+    let bytes = unique(300_000);
+    let puts = (0..8).map(|_| {
+        let (registry, bytes) = (Arc::clone(&registry), bytes.clone());
+        tokio::spawn(async move { registry.put_blob(body(&bytes), expected(None)).await })
+    });
+    for put in puts.collect::<Vec<_>>() {
+        assert_eq!(put.await.unwrap().unwrap().digest, Digest::of(&bytes));
+    }
+    assert_eq!(read(&*registry, &Digest::of(&bytes)).await, bytes);
+}
+
+pub(crate) async fn what_was_deleted_is_gone(registry: Arc<dyn Registry>) {
+    let bytes = unique(100);
+    let digest = Digest::of(&bytes);
+    registry.delete_blob(&digest).await.unwrap();
+    registry
+        .put_blob(body(&bytes), expected(None))
+        .await
+        .unwrap();
+    registry.delete_blob(&digest).await.unwrap();
+    is_absent(&*registry, &digest).await;
+    // And it may come again.
+    registry
+        .put_blob(body(&bytes), expected(None))
+        .await
+        .unwrap();
+    assert_eq!(read(&*registry, &digest).await, bytes);
+}
+
+async fn manifest(registry: &dyn Registry) -> Bytes {
+    let config = unique(200);
+    let stored = registry
+        .put_blob(body(&config), expected(None))
+        .await
+        .unwrap();
+    let config = Descriptor::new(media::OCI_CONFIG, stored.digest, stored.size);
+    Bytes::from(Manifest::oci(config, vec![]).to_bytes().unwrap())
+}
+
+pub(crate) async fn manifests_keep_their_bytes_and_media_type(registry: Arc<dyn Registry>) {
+    let bytes = manifest(&*registry).await;
+    let digest = Digest::of(&bytes);
+    assert_eq!(
+        registry.get_manifest(&digest).await,
+        Err(RegistryError::NotFound(digest))
+    );
+    for _ in 0..2 {
+        let put = registry
+            .put_manifest(media::OCI_MANIFEST, bytes.clone())
+            .await;
+        assert_eq!(put, Ok(digest));
+    }
+    assert_eq!(
+        registry.get_manifest(&digest).await,
+        Ok((media::OCI_MANIFEST.to_owned(), bytes))
+    );
+    let listed = registry.list_manifests().await.unwrap();
+    assert_eq!(listed.iter().filter(|d| **d == digest).count(), 1);
+    registry.delete_manifest(&digest).await.unwrap();
+    registry.delete_manifest(&digest).await.unwrap();
+    assert_eq!(
+        registry.get_manifest(&digest).await,
+        Err(RegistryError::NotFound(digest))
+    );
+    assert!(!registry.list_manifests().await.unwrap().contains(&digest));
+}
+
+pub(crate) async fn a_manifest_is_no_listed_blob(registry: Arc<dyn Registry>) {
+    let bytes = manifest(&*registry).await;
+    let digest = registry
+        .put_manifest(media::OCI_MANIFEST, bytes)
+        .await
+        .unwrap();
+    assert!(!registry.list_blobs().await.unwrap().contains(&digest));
+}
