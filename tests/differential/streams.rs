@@ -201,6 +201,10 @@ fn attach_terminal() -> Scenario {
             await_text("terminal", "30 100"),
             finish("terminal"),
             docker("wait @N").gives(0),
+            api("GET /containers/@N/logs?stdout=1&stderr=1").gives(200),
+            api("GET /containers/@N/logs?stdout=1&stderr=1")
+                .version("1.41")
+                .gives(200),
             docker("run --detach -it --name @N-xup busybox sh").gives(0),
             // The keys that leave a container to itself.
             api("POST /containers/@N-xup/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a")

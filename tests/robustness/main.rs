@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sockerless_tests::http::{Connection, Endpoint};
+use sockerless_tests::http::{Connection, Endpoint, Request, fetch};
 use sockerless_tests::scenario::Runtime;
 use sockerless_tests::subject::Subject;
 
@@ -178,4 +178,72 @@ fn only_the_owner_may_use_the_socket() {
     };
     let mode = std::fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_is_not_there_yet_says_so_at_once() {
+    let subject = Subject::start(Runtime::Function);
+    subject.docker(&[
+        "run", "--detach", "--name", "up", "busybox", "sleep", "1000",
+    ]);
+    let routes = [
+        "GET /containers/up/top",
+        "GET /containers/up/stats?stream=0",
+        "GET /containers/up/changes",
+        "GET /containers/up/export",
+        "POST /containers/up/update",
+        "POST /containers/up/pause",
+        "HEAD /containers/up/archive?path=/etc",
+        "GET /containers/up/archive?path=/etc/passwd",
+        "PUT /containers/up/archive?path=/tmp",
+        "GET /containers/up/attach/ws",
+        "POST /containers/prune",
+        "GET /images/busybox/history",
+        "GET /images/busybox/get",
+        "GET /images/get?names=busybox",
+        "POST /images/busybox/push",
+        "GET /images/search?term=a",
+        "POST /images/prune",
+        "POST /build",
+        "POST /build/prune",
+        "POST /commit?container=up",
+        "POST /auth",
+        "GET /system/df",
+        "GET /events?until=1",
+        "GET /networks",
+        "GET /networks/bridge",
+        "POST /networks/create",
+        "POST /networks/prune",
+        "GET /volumes",
+        "POST /volumes/create",
+        "POST /volumes/prune",
+        "GET /plugins",
+        "GET /swarm",
+        "GET /nodes",
+        "GET /services",
+        "GET /tasks",
+        "GET /secrets",
+        "GET /configs",
+        "GET /distribution/busybox/json",
+        "POST /session",
+    ];
+    for route in routes {
+        let (method, target) = route.split_once(' ').unwrap();
+        let request = Request {
+            method: method.to_owned(),
+            target: format!("/v1.51{target}"),
+            ..Request::default()
+        };
+        let (head, body) = fetch(subject.endpoint(), &request, Duration::from_secs(10))
+            .unwrap_or_else(|error| panic!("{route}: {error}"));
+        let body = String::from_utf8_lossy(&body);
+        assert!(!body.contains("page not found"), "{route}: {body}");
+        if head.status == 501 && method != "HEAD" {
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let message = body["message"].as_str().unwrap();
+            assert!(message.contains(' '), "{route}: {message:?} is no sentence");
+        }
+    }
+    subject.docker(&["rm", "--force", "up"]);
+    subject.is_well();
 }
