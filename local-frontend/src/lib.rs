@@ -5,6 +5,9 @@
 //! or carry out these parts as they arrive over the [`relay`], among them streams
 //! to the agents inside the containers.
 
+pub mod agent_binary;
+pub mod cli;
+pub mod config;
 pub mod control_plane;
 pub mod docker_socket;
 pub mod relay;

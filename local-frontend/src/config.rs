@@ -1,0 +1,297 @@
+//! Settings: read once, all mistakes reported together.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sockerless_shared::ids::Namespace;
+use sockerless_shared::spec::Runtime;
+use thiserror::Error;
+
+use crate::agent_binary::{self, AgentBinary, AgentError};
+use crate::cli::{ListenArgs, LocalArgs, LogFormat};
+use crate::docker_socket::{Listen, ListenSyntax};
+
+/// What a program is given by its surroundings.
+pub struct Surroundings<'a> {
+    /// Environment variables; an empty one is as good as none.
+    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Whether this is root.
+    pub root: bool,
+    /// Where this program's file is.
+    pub program: Option<PathBuf>,
+}
+
+/// Settings of `sockerless local`.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// Where clients connect; never empty.
+    pub listen: Vec<Listen>,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where containers run that name no runtime.
+    pub default_runtime: Runtime,
+    /// Whose containers these are.
+    pub namespace: Namespace,
+    /// The agent.
+    pub agent: AgentBinary,
+    /// How long containers may take to stop at the end.
+    pub shutdown_timeout: Duration,
+    /// Form of the log.
+    pub log: LogFormat,
+}
+
+/// One setting that is wrong.
+#[derive(Debug, Error)]
+pub enum Mistake {
+    /// `--listen`
+    #[error("--listen: {0}")]
+    Listen(#[from] ListenSyntax),
+    /// No default socket.
+    #[error(
+        "--listen: XDG_RUNTIME_DIR is not set and this is not root, so that there is no default \
+         place for the socket; give one, as in --listen unix:///tmp/sockerless.sock"
+    )]
+    NoSocket,
+    /// No default data folder.
+    #[error("--data-dir: neither XDG_DATA_HOME nor HOME is set; give a folder")]
+    NoDataDir,
+    /// `--default-runtime`
+    #[error("--default-runtime: {0:?} is neither function nor microvm")]
+    Runtime(String),
+    /// `--namespace`
+    #[error("--namespace: {0}")]
+    Namespace(#[from] sockerless_shared::ids::InvalidId),
+    /// `--shutdown-timeout`
+    #[error("--shutdown-timeout: {0:?} is not a number of seconds")]
+    ShutdownTimeout(String),
+    /// `--agent`
+    #[error("--agent: {0}")]
+    Agent(#[from] AgentError),
+}
+
+/// All settings that are wrong.
+#[derive(Debug)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mistake in &self.0 {
+            writeln!(f, "sockerless: {mistake}")?;
+        }
+        write!(f, "`sockerless local --help` explains the settings.")
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl LocalConfig {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// All that are wrong.
+    pub fn resolve(args: &LocalArgs, around: &Surroundings<'_>) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let listen = match listen(&args.listen, around) {
+            Ok(listen) => listen,
+            Err(wrong) => {
+                mistakes.extend(wrong.0);
+                Vec::new()
+            }
+        };
+        let mut keep = |mistake: Mistake| mistakes.push(mistake);
+        let data_dir = data_dir(args.data_dir.as_deref(), around).map_err(&mut keep);
+        let default_runtime = runtime(&args.default_runtime).map_err(&mut keep);
+        let namespace = args
+            .namespace
+            .parse()
+            .map_err(|error: _| keep(Mistake::Namespace(error)));
+        let shutdown_timeout = seconds(&args.shutdown_timeout).map_err(&mut keep);
+        let agent = agent_binary::find(args.agent.as_deref(), around.program.as_deref())
+            .map_err(|error| keep(error.into()));
+        match (
+            data_dir,
+            default_runtime,
+            namespace,
+            shutdown_timeout,
+            agent,
+        ) {
+            (Ok(data_dir), Ok(default_runtime), Ok(namespace), Ok(shutdown_timeout), Ok(agent))
+                if mistakes.is_empty() =>
+            {
+                Ok(Self {
+                    listen,
+                    data_dir,
+                    default_runtime,
+                    namespace,
+                    agent,
+                    shutdown_timeout,
+                    log: args.log,
+                })
+            }
+            _ => Err(Mistakes(mistakes)),
+        }
+    }
+}
+
+/// Where clients connect.
+///
+/// # Errors
+/// All addresses that are wrong.
+pub fn listen(args: &ListenArgs, around: &Surroundings<'_>) -> Result<Vec<Listen>, Mistakes> {
+    if args.listen.is_empty() {
+        let socket = default_socket(around).map_err(|mistake| Mistakes(vec![mistake]))?;
+        return Ok(vec![Listen::Unix(socket)]);
+    }
+    let mut mistakes = Vec::new();
+    let mut listen = Vec::new();
+    for text in &args.listen {
+        match text.parse() {
+            Ok(address) => listen.push(address),
+            Err(error) => mistakes.push(Mistake::Listen(error)),
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(listen)
+    } else {
+        Err(Mistakes(mistakes))
+    }
+}
+
+fn default_socket(around: &Surroundings<'_>) -> Result<PathBuf, Mistake> {
+    if let Some(folder) = folder(around, "XDG_RUNTIME_DIR") {
+        return Ok(folder.join("sockerless.sock"));
+    }
+    if around.root {
+        return Ok(PathBuf::from("/run/sockerless.sock"));
+    }
+    Err(Mistake::NoSocket)
+}
+
+fn data_dir(given: Option<&Path>, around: &Surroundings<'_>) -> Result<PathBuf, Mistake> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    if let Some(folder) = folder(around, "XDG_DATA_HOME") {
+        return Ok(folder.join("sockerless"));
+    }
+    if around.root {
+        return Ok(PathBuf::from("/var/lib/sockerless"));
+    }
+    match folder(around, "HOME") {
+        Some(home) => Ok(home.join(".local/share/sockerless")),
+        None => Err(Mistake::NoDataDir),
+    }
+}
+
+/// A folder that a variable names; the XDG specification ignores relative ones.
+fn folder(around: &Surroundings<'_>, name: &str) -> Option<PathBuf> {
+    (around.variable)(name)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+}
+
+fn runtime(text: &str) -> Result<Runtime, Mistake> {
+    [Runtime::Function, Runtime::Microvm]
+        .into_iter()
+        .find(|runtime| runtime.name() == text)
+        .ok_or_else(|| Mistake::Runtime(text.to_owned()))
+}
+
+fn seconds(text: &str) -> Result<Duration, Mistake> {
+    text.parse::<u32>()
+        .map(|seconds| Duration::from_secs(seconds.into()))
+        .map_err(|_| Mistake::ShutdownTimeout(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn resolve(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        root: bool,
+    ) -> Result<LocalConfig, Mistakes> {
+        let cli = Cli::parse_from([&["sockerless", "local"], arguments].concat());
+        let Command::Local(args) = cli.command else {
+            panic!("not local");
+        };
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let around = Surroundings {
+            variable: &variable,
+            root,
+            program: None,
+        };
+        LocalConfig::resolve(&args, &around)
+    }
+
+    #[test]
+    fn defaults_are_the_users_own_places() {
+        let agent = agent_binary::tests::static_program();
+        let agent = ["--agent", agent.path().to_str().unwrap()];
+        let config = resolve(
+            &agent,
+            &[("XDG_RUNTIME_DIR", "/run/user/1"), ("HOME", "/home/a")],
+            false,
+        )
+        .unwrap();
+        assert_eq!(
+            config.listen,
+            vec![Listen::Unix("/run/user/1/sockerless.sock".into())]
+        );
+        assert_eq!(
+            config.data_dir,
+            Path::new("/home/a/.local/share/sockerless")
+        );
+        assert_eq!(config.default_runtime, Runtime::Function);
+        let config = resolve(&agent, &[("HOME", "/root")], true).unwrap();
+        assert_eq!(
+            config.listen,
+            vec![Listen::Unix("/run/sockerless.sock".into())]
+        );
+        assert_eq!(config.data_dir, Path::new("/var/lib/sockerless"));
+        let config = resolve(
+            &agent,
+            &[("XDG_DATA_HOME", "/d"), ("XDG_RUNTIME_DIR", "/r")],
+            true,
+        )
+        .unwrap();
+        assert_eq!(config.data_dir, Path::new("/d/sockerless"));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        let arguments = [
+            "--listen",
+            "tcp://0.0.0.0:1",
+            "--listen",
+            "x",
+            "--default-runtime",
+            "vm",
+            "--namespace",
+            "a/b",
+            "--shutdown-timeout",
+            "soon",
+            "--agent",
+            "/nonexistent",
+        ];
+        let text = resolve(&arguments, &[], false).unwrap_err().to_string();
+        expect_test::expect![[r#"
+            sockerless: --listen: 0.0.0.0:1 can be reached from other machines, which would give them every container and needs TLS with client certificates; that is not supported yet: listen on 127.0.0.1 or [::1]
+            sockerless: --listen: "x" is neither unix://PATH nor tcp://127.0.0.1:PORT
+            sockerless: --data-dir: neither XDG_DATA_HOME nor HOME is set; give a folder
+            sockerless: --default-runtime: "vm" is neither function nor microvm
+            sockerless: --namespace: Namespace: "a/b" is not 1 to 64 letters, digits and _-.@+=,
+            sockerless: --shutdown-timeout: "soon" is not a number of seconds
+            sockerless: --agent: /nonexistent: No such file or directory (os error 2)
+            `sockerless local --help` explains the settings."#]].assert_eq(&text);
+    }
+}
