@@ -51,8 +51,7 @@ pub enum AgentError {
     },
 }
 
-/// Finds the agent: as given, built in, or beside this program, where a static build
-/// for this machine goes first.
+/// Finds the agent: as given, built in, or beside this program.
 ///
 /// # Errors
 /// See [`AgentError`].
@@ -65,26 +64,28 @@ pub fn find(given: Option<&Path>, program: Option<&Path>) -> Result<AgentBinary,
         return Ok(AgentBinary::BuiltIn(bytes));
     }
     let candidates = program.map(candidates).unwrap_or_default();
-    match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => {
-            check(path)?;
-            Ok(AgentBinary::File(path.clone()))
+    let mut first_error = None;
+    for path in candidates.iter().filter(|path| path.is_file()) {
+        match check(path) {
+            Ok(()) => return Ok(AgentBinary::File(path.clone())),
+            // A build for debugging may stand beside the program, dynamically linked.
+            Err(error) => first_error = first_error.or(Some(error)),
         }
-        None => Err(AgentError::NotFound(candidates)),
     }
+    Err(first_error.unwrap_or(AgentError::NotFound(candidates)))
 }
 
-/// `target/<triple>/<profile>/` for a program in `target/<profile>/`, then its own folder.
+/// The program's own folder; for one in `target/PROFILE/`, the builds for musl too.
 fn candidates(program: &Path) -> Vec<PathBuf> {
     let Some(folder) = program.parent() else {
         return Vec::new();
     };
-    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let for_triple = folder
-        .parent()
-        .zip(folder.file_name())
-        .map(|(target, profile)| target.join(triple).join(profile).join(NAME));
-    for_triple.into_iter().chain([folder.join(NAME)]).collect()
+    let mut candidates = vec![folder.join(NAME)];
+    if let (Some(target), Some(profile)) = (folder.parent(), folder.file_name()) {
+        let musl = target.join(format!("{}-unknown-linux-musl", std::env::consts::ARCH));
+        candidates.extend([musl.join("agent"), musl.join(profile)].map(|dir| dir.join(NAME)));
+    }
+    candidates
 }
 
 fn check(path: &Path) -> Result<(), AgentError> {
@@ -156,21 +157,28 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_static_build_is_preferred_to_what_stands_beside_the_program() {
+    fn a_static_build_is_found_beside_the_program_and_behind_a_dynamic_one() {
+        if BUILT_IN.is_some() {
+            return;
+        }
         let target = tempfile::tempdir().unwrap();
         let program = target.path().join("debug/sockerless");
-        assert!(
-            matches!(
-                find(None, Some(&program)),
-                Err(AgentError::NotFound(looked)) if looked.len() == 2
-            ) || BUILT_IN.is_some()
-        );
-        for path in candidates(&program).into_iter().rev() {
+        let candidates = candidates(&program);
+        assert!(matches!(
+            find(None, Some(&program)),
+            Err(AgentError::NotFound(_))
+        ));
+        for path in &candidates {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        }
+        std::fs::copy(std::env::current_exe().unwrap(), &candidates[0]).unwrap();
+        assert!(matches!(
+            find(None, Some(&program)),
+            Err(AgentError::Unfit { .. })
+        ));
+        for path in candidates.into_iter().rev() {
             std::fs::copy(static_program().path(), &path).unwrap();
-            if BUILT_IN.is_none() {
-                assert_eq!(find(None, Some(&program)).unwrap(), AgentBinary::File(path));
-            }
+            assert_eq!(find(None, Some(&program)).unwrap(), AgentBinary::File(path));
         }
     }
 }

@@ -10,4 +10,6 @@ pub mod cli;
 pub mod config;
 pub mod control_plane;
 pub mod docker_socket;
+#[cfg(target_os = "linux")]
+pub mod local;
 pub mod relay;
