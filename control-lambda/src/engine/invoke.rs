@@ -138,7 +138,8 @@ impl Control {
             .apply(&record.namespace, &record.container, input)
             .await
         {
-            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
+            Ok(_) => self.announce_gone(&record.namespace, &record.peer).await,
+            Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
