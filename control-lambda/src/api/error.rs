@@ -5,7 +5,9 @@ use serde_json::json;
 use sockerless_shared::answer::{Head, Response};
 use sockerless_shared::lifecycle::Refusal;
 
-use crate::engine::{EngineError, ImagesError};
+use crate::engine::EngineError;
+use crate::images::catalog::CatalogError;
+use crate::images::store::StoreError as ImageStoreError;
 use crate::ports::function_host::HostError;
 use crate::store::StoreError;
 
@@ -71,9 +73,20 @@ impl From<StoreError> for ApiError {
     }
 }
 
-impl From<ImagesError> for ApiError {
-    fn from(error: ImagesError) -> Self {
-        Self::new(error.status, error.message)
+impl From<CatalogError> for ApiError {
+    fn from(error: CatalogError) -> Self {
+        let status = match &error {
+            CatalogError::NoSuchImage(_) => 404,
+            CatalogError::Reference(_) => 400,
+            _ => 500,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<ImageStoreError> for ApiError {
+    fn from(error: ImageStoreError) -> Self {
+        Self::new(500, error.to_string())
     }
 }
 

@@ -5,4 +5,6 @@ pub mod environment;
 pub mod gateway;
 pub mod host;
 pub mod images;
+pub mod local;
+pub mod place;
 pub mod table;

@@ -31,7 +31,10 @@ pub fn place(data_dir: &Path) -> Place {
 fn os_release(text: &str) -> String {
     text.lines()
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))
-        .map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+        .map_or_else(
+            || "Linux".to_owned(),
+            |name| name.trim_matches('"').to_owned(),
+        )
 }
 
 fn mem_total(text: &str) -> u64 {
@@ -58,8 +61,14 @@ mod tests {
 
     #[test]
     fn the_kernels_files_are_read() {
-        assert_eq!(mem_total("MemTotal:       24684084 kB\nMemFree: 1 kB\n"), 24_684_084 * 1024);
+        assert_eq!(
+            mem_total("MemTotal:       24684084 kB\nMemFree: 1 kB\n"),
+            24_684_084 * 1024
+        );
         assert_eq!(mem_total(""), 0);
-        assert_eq!(os_release("NAME=x\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
+        assert_eq!(
+            os_release("NAME=x\nPRETTY_NAME=\"Debian 12\"\n"),
+            "Debian 12"
+        );
     }
 }

@@ -5,6 +5,28 @@ use sockerless_shared::answer::{Head, Part};
 use sockerless_shared::ids::AnswerId;
 
 use super::{Control, EngineError};
+use crate::ports::jobs::Job;
+
+impl Control {
+    /// Carries out a job that was accepted. What goes wrong is told in its answer.
+    pub async fn run_job(&self, job: Job) {
+        match job {
+            Job::Pull {
+                answer, reference, ..
+            } => {
+                let message = format!(
+                    "pull of {reference} is not implemented by sockerless: use `docker load`"
+                );
+                let outcome = AnswerWriter::new(self, answer)
+                    .fail(crate::api::ApiError::not_implemented(message))
+                    .await;
+                if let Err(error) = outcome {
+                    tracing::warn!(%error, "a job's end could not be told");
+                }
+            }
+        }
+    }
+}
 
 /// The parts of one answer, in order. Data is gathered a little before it is
 /// sent, since every message costs.

@@ -23,13 +23,13 @@ pub mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use sockerless_shared::ids::{ContainerId, ImageDigest, Namespace, RunId};
+use sockerless_shared::ids::{ContainerId, RunId};
 use sockerless_shared::lifecycle::Refusal;
 use sockerless_shared::protocol::mac::Key;
 use sockerless_shared::spec::Runtime;
 use thiserror::Error;
 
+use crate::images::store::Images;
 use crate::ports::blobs::BlobError;
 use crate::ports::function_host::HostError;
 use crate::ports::jobs::JobError;
@@ -53,7 +53,7 @@ pub struct Parts {
     /// Work that outlasts a request.
     pub jobs: Arc<dyn Jobs>,
     /// The images.
-    pub images: Arc<dyn Images>,
+    pub images: Images,
 }
 
 /// What a control plane is told once.
@@ -98,45 +98,6 @@ pub struct Place {
     pub function_has_pty: bool,
 }
 
-/// What the engine asks of the images.
-#[async_trait]
-pub trait Images: Send + Sync {
-    /// The image that a client names, by reference, id or beginning of an id.
-    ///
-    /// # Errors
-    /// A sentence with a status for the client.
-    async fn find(
-        &self,
-        namespace: &Namespace,
-        reference: &str,
-    ) -> Result<Option<Image>, ImagesError>;
-
-    /// How many images there are.
-    ///
-    /// # Errors
-    /// A sentence for the client.
-    async fn count(&self, namespace: &Namespace) -> Result<usize, ImagesError>;
-}
-
-/// An image as far as a container needs it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Image {
-    /// Docker's image id: the digest of the image's config.
-    pub id: ImageDigest,
-    /// The `config` object of the image's OCI configuration (`Env`, `Cmd`, …).
-    pub config: serde_json::Value,
-}
-
-/// Why the images could not be asked.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{message}")]
-pub struct ImagesError {
-    /// HTTP status.
-    pub status: u16,
-    /// Docker's words.
-    pub message: String,
-}
-
 /// The control plane.
 pub struct Control {
     pub(crate) store: Store,
@@ -145,7 +106,7 @@ pub struct Control {
     pub(crate) relay: Arc<dyn Relay>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) jobs: Arc<dyn Jobs>,
-    pub(crate) images: Arc<dyn Images>,
+    pub(crate) images: Images,
     pub(crate) config: Config,
     pub(crate) relay_key: Key,
 }

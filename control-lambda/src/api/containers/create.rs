@@ -37,23 +37,26 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     let reference = wanted.text("Image");
     let image = control
         .images
-        .find(context.namespace, &reference)
-        .await?
-        .ok_or_else(|| ApiError::new(404, format!("No such image: {}", tagged(&reference))))?;
+        .catalog
+        .resolve(context.namespace, &reference, control.environment.now())
+        .await?;
+    let image_config = control.images.config(&image.id).await?;
+    let image_config = serde_json::to_value(&image_config.config).unwrap_or(Value::Null);
+    let image_id = ImageDigest::from(image.id);
 
     let random: [u8; 32] = control.environment.random();
     let id = ContainerId::from_random(random);
     let runtime = wanted.runtime(control.config.default_runtime)?;
     refusals::check(&wanted, runtime)?;
     let mut warnings = Vec::new();
-    let (config, args) = image_defaults::merge(wanted.config.clone(), &image.config, &id)?;
+    let (config, args) = image_defaults::merge(wanted.config.clone(), &image_config, &id)?;
     if runtime == Runtime::Function {
         warnings.extend(function_warnings(
             &config,
             control.config.place.function_has_pty,
         ));
     }
-    let shape = shape(&wanted, &image.id, runtime, &id, &control.config)?;
+    let shape = shape(&wanted, &image_id, runtime, &id, &control.config)?;
     let function = control.host.ensure(&shape).await?;
     warnings.extend(function.warnings);
 
@@ -365,14 +368,4 @@ fn function_warnings(config: &Map<String, Value>, has_pty: bool) -> Vec<String> 
         ));
     }
     warnings
-}
-
-/// The reference as Docker names it in errors: with `:latest` if it has neither tag nor digest.
-fn tagged(reference: &str) -> String {
-    let last = reference.rsplit('/').next().unwrap_or(reference);
-    if last.contains(':') || last.contains('@') {
-        reference.to_owned()
-    } else {
-        format!("{reference}:latest")
-    }
 }

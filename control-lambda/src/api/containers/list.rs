@@ -161,7 +161,14 @@ impl<'a> Choice<'a> {
         }
         let mut images = Vec::new();
         for value in filters.get("ancestor") {
-            if let Ok(Some(image)) = context.control.images.find(context.namespace, value).await {
+            let control = context.control;
+            let now = control.environment.now();
+            if let Ok(image) = control
+                .images
+                .catalog
+                .resolve(context.namespace, value, now)
+                .await
+            {
                 images.push(image.id.to_string());
             }
         }

@@ -21,7 +21,13 @@ pub async fn info(context: &Context<'_>) -> ApiResult {
     };
     let running = count(&[Phase::Running]);
     let paused = count(&[Phase::Paused]);
-    let images = control.images.count(context.namespace).await?;
+    let now = control.environment.now();
+    let images = control
+        .images
+        .catalog
+        .list(context.namespace, now)
+        .await?
+        .len();
     let config = &control.config;
     let place = &config.place;
     let aws = place.name == "aws";
