@@ -40,7 +40,12 @@ pub struct LocalConfig {
     pub shutdown_timeout: Duration,
     /// Form of the log.
     pub log: LogFormat,
+    /// What is logged, in the syntax of [`tracing_subscriber::EnvFilter`].
+    pub log_filter: String,
 }
+
+/// What is logged unless `SOCKERLESS_LOG_FILTER` says otherwise.
+const LOG_FILTER: &str = "warn";
 
 /// One setting that is wrong.
 #[derive(Debug, Error)]
@@ -66,6 +71,14 @@ pub enum Mistake {
     /// `--shutdown-timeout`
     #[error("--shutdown-timeout: {0:?} is not a number of seconds")]
     ShutdownTimeout(String),
+    /// `SOCKERLESS_LOG_FILTER`
+    #[error("SOCKERLESS_LOG_FILTER: {text:?}: {reason}")]
+    LogFilter {
+        /// What it says.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// `--agent`
     #[error("--agent: {0}")]
     Agent(#[from] AgentError),
@@ -93,46 +106,37 @@ impl LocalConfig {
     /// All that are wrong.
     pub fn resolve(args: &LocalArgs, around: &Surroundings<'_>) -> Result<Self, Mistakes> {
         let mut mistakes = Vec::new();
-        let listen = match listen(&args.listen, around) {
-            Ok(listen) => listen,
-            Err(wrong) => {
-                mistakes.extend(wrong.0);
-                Vec::new()
-            }
+        let listen = listen(&args.listen, around);
+        let listen = listen.map_err(|wrong| mistakes.extend(wrong.0)).ok();
+        let program = around.program.as_deref();
+        let data_dir = keep(&mut mistakes, data_dir(args.data_dir.as_deref(), around));
+        let default_runtime = keep(&mut mistakes, runtime(&args.default_runtime));
+        let namespace = keep(&mut mistakes, args.namespace.parse());
+        let shutdown_timeout = keep(&mut mistakes, seconds(&args.shutdown_timeout));
+        let log_filter = keep(&mut mistakes, log_filter(around));
+        let agent = keep(
+            &mut mistakes,
+            agent_binary::find(args.agent.as_deref(), program),
+        );
+        // Each is missing only if a mistake was kept.
+        let resolved = || {
+            Some(Self {
+                listen: listen?,
+                data_dir: data_dir?,
+                default_runtime: default_runtime?,
+                namespace: namespace?,
+                agent: agent?,
+                shutdown_timeout: shutdown_timeout?,
+                log: args.log,
+                log_filter: log_filter?,
+            })
         };
-        let mut keep = |mistake: Mistake| mistakes.push(mistake);
-        let data_dir = data_dir(args.data_dir.as_deref(), around).map_err(&mut keep);
-        let default_runtime = runtime(&args.default_runtime).map_err(&mut keep);
-        let namespace = args
-            .namespace
-            .parse()
-            .map_err(|error: _| keep(Mistake::Namespace(error)));
-        let shutdown_timeout = seconds(&args.shutdown_timeout).map_err(&mut keep);
-        let agent = agent_binary::find(args.agent.as_deref(), around.program.as_deref())
-            .map_err(|error| keep(error.into()));
-        match (
-            data_dir,
-            default_runtime,
-            namespace,
-            shutdown_timeout,
-            agent,
-        ) {
-            (Ok(data_dir), Ok(default_runtime), Ok(namespace), Ok(shutdown_timeout), Ok(agent))
-                if mistakes.is_empty() =>
-            {
-                Ok(Self {
-                    listen,
-                    data_dir,
-                    default_runtime,
-                    namespace,
-                    agent,
-                    shutdown_timeout,
-                    log: args.log,
-                })
-            }
-            _ => Err(Mistakes(mistakes)),
-        }
+        resolved().ok_or(Mistakes(mistakes))
     }
+}
+
+fn keep<T, E: Into<Mistake>>(mistakes: &mut Vec<Mistake>, result: Result<T, E>) -> Option<T> {
+    result.map_err(|error| mistakes.push(error.into())).ok()
 }
 
 /// Where clients connect.
@@ -203,6 +207,21 @@ fn seconds(text: &str) -> Result<Duration, Mistake> {
     text.parse::<u32>()
         .map(|seconds| Duration::from_secs(seconds.into()))
         .map_err(|_| Mistake::ShutdownTimeout(text.to_owned()))
+}
+
+fn log_filter(around: &Surroundings<'_>) -> Result<String, Mistake> {
+    let Some(text) = (around.variable)("SOCKERLESS_LOG_FILTER").filter(|text| !text.is_empty())
+    else {
+        return Ok(LOG_FILTER.to_owned());
+    };
+    let text = text.to_string_lossy().into_owned();
+    match tracing_subscriber::EnvFilter::try_new(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Mistake::LogFilter {
+            text,
+            reason: error.to_string(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -283,7 +302,10 @@ mod tests {
             "--agent",
             "/nonexistent",
         ];
-        let text = resolve(&arguments, &[], false).unwrap_err().to_string();
+        let variables = [("SOCKERLESS_LOG_FILTER", "a=b=c")];
+        let text = resolve(&arguments, &variables, false)
+            .unwrap_err()
+            .to_string();
         expect_test::expect![[r#"
             sockerless: --listen: 0.0.0.0:1 can be reached from other machines, which would give them every container and needs TLS with client certificates; that is not supported yet: listen on 127.0.0.1 or [::1]
             sockerless: --listen: "x" is neither unix://PATH nor tcp://127.0.0.1:PORT
@@ -291,6 +313,7 @@ mod tests {
             sockerless: --default-runtime: "vm" is neither function nor microvm
             sockerless: --namespace: Namespace: "a/b" is not 1 to 64 letters, digits and _-.@+=,
             sockerless: --shutdown-timeout: "soon" is not a number of seconds
+            sockerless: SOCKERLESS_LOG_FILTER: "a=b=c": error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
             sockerless: --agent: /nonexistent: No such file or directory (os error 2)
             `sockerless local --help` explains the settings."#]].assert_eq(&text);
     }

@@ -12,4 +12,12 @@ pub mod control_plane;
 pub mod docker_socket;
 #[cfg(target_os = "linux")]
 pub mod local;
+pub mod logging;
 pub mod relay;
+
+/// What `sockerless version` prints.
+pub const VERSION: &str = concat!(
+    "sockerless ",
+    env!("CARGO_PKG_VERSION"),
+    " (Docker Engine API 1.24 to 1.51)"
+);

@@ -1,3 +1,92 @@
-//! Stub.
+//! `sockerless`, the program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sockerless_frontend::cli::{Cli, Command, EnvArgs, LocalArgs};
+use sockerless_frontend::config::{self, Surroundings};
+
+/// Wrong arguments or settings, as clap has it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    sockerless_frontend::local::become_helper_if_asked();
+
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Local(args) => local(&args),
+        Command::Env(args) => env(&args),
+        Command::Version => {
+            println!("{}", sockerless_frontend::VERSION);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn surroundings() -> Surroundings<'static> {
+    Surroundings {
+        variable: &|name| std::env::var_os(name),
+        root: nix::unistd::geteuid().is_root(),
+        program: std::env::current_exe().ok(),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn local(args: &LocalArgs) -> ExitCode {
+    let config = match config::LocalConfig::resolve(args, &surroundings()) {
+        Ok(config) => config,
+        Err(mistakes) => return fail(USAGE, &mistakes),
+    };
+    sockerless_frontend::logging::start(config.log, &config.log_filter);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error),
+    };
+    let result = runtime.block_on(sockerless_frontend::local::run(config));
+    // What is still under way has been told to end, and is not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("sockerless: {error}")),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn local(_args: &LocalArgs) -> ExitCode {
+    fail(
+        1,
+        &"sockerless: `local` runs containers in sandboxes of the Linux kernel; run it on Linux",
+    )
+}
+
+fn env(args: &EnvArgs) -> ExitCode {
+    match config::listen(&args.listen, &surroundings()) {
+        Ok(listen) => {
+            // The first is what a client is best served by.
+            for address in listen.iter().take(1) {
+                println!("export DOCKER_HOST={}", shell_quoted(&address.to_string()));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => fail(USAGE, &mistakes),
+    }
+}
+
+/// As one word of a POSIX shell.
+fn shell_quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-[]".contains(c);
+    if text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(code)
+}

@@ -144,6 +144,12 @@ impl Control {
         &self.store
     }
 
+    /// The blob store, where large bodies are put before a request names them.
+    #[must_use]
+    pub fn blobs(&self) -> &dyn Blobs {
+        &*self.blobs
+    }
+
     /// The key that signs what streams to this run may do.
     pub(crate) fn grant_key(&self, run: &RunId) -> Key {
         self.config

@@ -75,11 +75,22 @@ impl Server {
         Self { stop, running }
     }
 
-    /// Stops accepting, removes the sockets' files, lets responses that are under way end,
-    /// and waits for that at most this long.
-    pub async fn stop(mut self, patience: Duration) {
+    /// Stops accepting, removes the sockets' files, and lets what is under way go on.
+    #[must_use]
+    pub fn stop(self) -> Stopping {
         let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(patience, self.running.recv()).await;
+        Stopping(self.running)
+    }
+}
+
+/// A server that has stopped accepting.
+pub struct Stopping(mpsc::Receiver<()>);
+
+impl Stopping {
+    /// Waits until the last client has got its answer, but at most this long.
+    pub async fn finished(mut self, patience: Duration) {
+        // Nothing is ever sent; it ends with the last connection.
+        let _ = tokio::time::timeout(patience, self.0.recv()).await;
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _, sink, stream};
 use sockerless_control::api::containers::logs::blob_name;
 use sockerless_control::embedded::gateway::Gateway;
 use sockerless_control::engine::Control;
-use sockerless_control::ports::blobs::{BlobError, Blobs};
+use sockerless_control::ports::blobs::BlobError;
 use sockerless_shared::answer::{Answer, Request};
 use sockerless_shared::ids::{BlobId, Namespace, PeerId};
 use sockerless_shared::protocol::control::ConnectQuery;
@@ -23,8 +23,6 @@ use crate::relay::{Dial, Link, LinkError};
 pub struct InProcess {
     /// What answers.
     pub control: Arc<Control>,
-    /// Where large bodies are kept.
-    pub blobs: Arc<dyn Blobs>,
     /// Whose requests these are.
     pub namespace: Namespace,
     /// Largest request body, in bytes.
@@ -45,7 +43,10 @@ impl ControlPlane for InProcess {
         let body = body.map(|piece: Result<Bytes, BodyError>| {
             piece.map_err(|BodyError(why)| BlobError::Interrupted(why))
         });
-        let stored = self.blobs.put(&name, Box::pin(body), self.max_body_bytes);
+        let stored = self
+            .control
+            .blobs()
+            .put(&name, Box::pin(body), self.max_body_bytes);
         match stored.await {
             Ok(_) => Ok(id),
             Err(BlobError::Interrupted(why)) => Err(BodyError(why).into()),
@@ -58,7 +59,7 @@ impl ControlPlane for InProcess {
 
     async fn fetch(&self, blob: &BlobId) -> Result<ByteStream, ControlPlaneError> {
         let name = blob_name(blob).map_err(|error| ControlPlaneError::Failed(error.message))?;
-        let body = self.blobs.get(&name).await;
+        let body = self.control.blobs().get(&name).await;
         let body = body.map_err(|error| ControlPlaneError::Failed(error.to_string()))?;
         Ok(Box::pin(body.map(|piece| {
             piece.map_err(|error| BodyError(error.to_string()))

@@ -242,7 +242,7 @@ async fn stopping_lets_what_is_under_way_end() {
     busy.head().await;
     let control = world.control.clone();
     let server = world.take_server();
-    let stopping = tokio::spawn(server.stop(Duration::from_secs(20)));
+    let stopping = tokio::spawn(server.stop().finished(Duration::from_secs(20)));
     assert!(idle.rest().await.is_empty());
     until("the socket is gone", || !world.socket_exists()).await;
     assert!(!stopping.is_finished());
