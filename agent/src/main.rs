@@ -1,3 +1,6 @@
-//! Stub.
+//! x
+#![allow(dead_code)]
+mod process;
+mod spool;
 
 fn main() {}

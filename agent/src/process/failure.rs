@@ -1,0 +1,47 @@
+//! From a reason why a process cannot be started to Docker's exit code for it.
+
+use sockerless_shared::protocol::control::StartFailure;
+
+/// A start failure with the exit code that Docker derives from the message
+/// (`translateContainerdStartErr` in moby's `daemon/errors.go`).
+pub(crate) fn start_failure(message: String) -> StartFailure {
+    let text = message.to_ascii_lowercase();
+    let any = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
+    let code = if any(&["not a directory"]) {
+        127
+    } else if any(&["permission denied"]) {
+        126
+    } else if any(&["executable file not found", "no such file or directory"]) {
+        127
+    } else {
+        128
+    };
+    StartFailure { code, message }
+}
+
+/// Docker's sentence for an exec that could not be started.
+pub(crate) fn exec_sentence(failure: &StartFailure) -> String {
+    format!(
+        "OCI runtime exec failed: exec failed: unable to start container process: {}",
+        failure.message
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_dockers() {
+        let cases = [
+            (r#"exec: "foo": executable file not found in $PATH"#, 127),
+            (r#"exec: "/foo": stat /foo: no such file or directory"#, 127),
+            (r#"exec: "/etc/passwd": permission denied"#, 126),
+            (r#"chdir to cwd ("/x") set in config.json failed: no such file or directory"#, 127),
+            ("unable to find user foo: no matching entries in passwd file", 128),
+        ];
+        for (message, code) in cases {
+            assert_eq!(start_failure(message.to_owned()).code, code, "{message}");
+        }
+    }
+}

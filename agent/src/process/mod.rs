@@ -1,0 +1,13 @@
+//! The container's processes: starting, ending, signals, terminals.
+
+pub(crate) mod child;
+pub(crate) mod environment;
+pub(crate) mod errno;
+pub(crate) mod failure;
+pub(crate) mod program;
+pub(crate) mod reaper;
+pub(crate) mod signals;
+pub(crate) mod spawn;
+pub(crate) mod stdio;
+pub(crate) mod tree;
+pub(crate) mod user;

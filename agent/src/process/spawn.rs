@@ -1,0 +1,164 @@
+//! Starting a process.
+
+use std::ffi::CString;
+use std::fs::{DirBuilder, File};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
+
+use nix::unistd::{ForkResult, Pid, fchown, fork, geteuid};
+use sockerless_shared::protocol::control::StartFailure;
+use sockerless_shared::spec::ProcessSpec;
+
+use super::child::{Pointers, Prepared, STEP_BYTES, Step, become_program};
+use super::failure::start_failure;
+use super::program::{Lookup, quote};
+use super::stdio::{ProcessEnds, pipe};
+use super::user::{Accounts, Identity};
+use super::{environment, errno};
+
+/// What a [`ProcessSpec`] becomes before it runs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    prepared: Prepared,
+    name: String,
+    cwd: String,
+    owner: Option<Identity>,
+}
+
+impl Plan {
+    /// Resolves everything that can be resolved before the fork.
+    ///
+    /// # Errors
+    /// What runc or Docker would say.
+    pub(crate) fn new(spec: &ProcessSpec) -> Result<Self, StartFailure> {
+        let fail = |error: &dyn std::fmt::Display| start_failure(error.to_string());
+        // Only root can become somebody else. Elsewhere the platform has one
+        // user for everything, and the control plane says so at `create`.
+        let switches = geteuid().is_root();
+        let identity = match Accounts::load().resolve(&spec.user) {
+            Ok(identity) => Some(identity),
+            Err(error) if switches => return Err(fail(&error)),
+            Err(_) => None,
+        };
+        let home = identity.as_ref().map_or("/", |identity| &identity.home);
+        let variables = environment::complete(&spec.env, home).map_err(|e| fail(&e))?;
+        let name = spec.args.first().cloned().unwrap_or_default();
+        let path = environment::get(&variables, "PATH").unwrap_or_default();
+        let nul = || start_failure(format!("exec: {}: invalid argument", quote(&name)));
+        let argv = spec
+            .args
+            .iter()
+            .map(|arg| CString::new(arg.as_str()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| nul())?;
+        let cwd = if spec.working_dir.is_empty() {
+            "/".to_owned()
+        } else {
+            spec.working_dir.clone()
+        };
+        let owner = identity.filter(|_| switches);
+        Ok(Self {
+            prepared: Prepared {
+                lookup: Lookup::new(&name, path).map_err(|_| nul())?,
+                argv,
+                envp: environment::to_c(&variables),
+                cwd: CString::new(cwd.as_str()).map_err(|_| nul())?,
+                identity: owner.as_ref().map(|identity| {
+                    let mut groups = vec![identity.gid];
+                    groups.extend(identity.groups.iter().filter(|&&gid| gid != identity.gid));
+                    (identity.uid, identity.gid, groups)
+                }),
+                stdio: [0, 1, 2],
+                terminal: false,
+            },
+            name,
+            cwd,
+            owner,
+        })
+    }
+
+    /// Makes the working directory when it is missing, as Docker does for a
+    /// container (and does not for an exec).
+    ///
+    /// # Errors
+    /// When something that is no folder stands there. A root that cannot be
+    /// written shows when the process changes into it.
+    pub(crate) fn make_working_dir(&self) -> Result<(), StartFailure> {
+        match std::fs::metadata(&self.cwd) {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(_) => Err(StartFailure {
+                code: 128,
+                message: format!("Cannot mkdir: {} is not a directory", self.cwd),
+            }),
+            Err(_) => {
+                let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.cwd);
+                if made.is_ok() && let Some(owner) = &self.owner {
+                    let _ = std::os::unix::fs::chown(&self.cwd, Some(owner.uid), Some(owner.gid));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts the process. Returns when it is executed, or failed to be.
+    ///
+    /// The caller must register the process with the reaper before anything
+    /// else is polled, see [`super::reaper::Reaper::spawn`].
+    ///
+    /// # Errors
+    /// What runc would say.
+    pub(crate) fn start(mut self, ends: ProcessEnds) -> Result<Pid, StartFailure> {
+        self.prepared.stdio = ends.raw();
+        self.prepared.terminal = ends.terminal;
+        if let Some(owner) = &self.owner {
+            // Else the process could not open /dev/stdout and its kin again.
+            let (uid, gid) = (owner.uid.into(), owner.gid.into());
+            for fd in [&ends.stdin, &ends.stdout, &ends.stderr] {
+                let is_pipe_or_terminal = nix::sys::stat::fstat(fd).is_ok_and(|stat| {
+                    stat.st_mode & libc::S_IFMT == libc::S_IFIFO || ends.terminal
+                });
+                if is_pipe_or_terminal {
+                    let _ = fchown(fd, Some(uid), (!ends.terminal).then_some(gid));
+                }
+            }
+        }
+        let failed = |error: std::io::Error| {
+            let number = error.raw_os_error().unwrap_or(libc::EIO);
+            start_failure(format!("fork/exec {}: {}", self.name, errno::text(number)))
+        };
+        let (from_child, to_parent) = pipe().map_err(failed)?;
+        let pointers = Pointers::of(&self.prepared);
+        // SAFETY: the child calls only `become_program`, which is async-signal-safe.
+        match unsafe { fork() } {
+            Err(number) => Err(failed(number.into())),
+            Ok(ForkResult::Child) => {
+                // SAFETY: we are the forked child, and the pointers are `prepared`'s.
+                unsafe { become_program(&self.prepared, &pointers, to_parent.as_raw_fd()) }
+            }
+            Ok(ForkResult::Parent { child }) => {
+                drop(to_parent);
+                let mut bytes = [0; STEP_BYTES];
+                match File::from(from_child).read_exact(&mut bytes) {
+                    // Closed by execve, or by the end of a process that said why itself.
+                    Err(_) => Ok(child),
+                    Ok(()) => Err(self.explain(Step::from_bytes(bytes))),
+                }
+            }
+        }
+    }
+
+    fn explain(&self, step: Step) -> StartFailure {
+        let text = match step {
+            Step::Program(missing) => missing.message(&self.name),
+            Step::WorkingDir(number) => format!(
+                "chdir to cwd ({}) set in config.json failed: {}",
+                quote(&self.cwd),
+                errno::text(number)
+            ),
+            Step::Identity(number) => format!("setup user: {}", errno::text(number)),
+            Step::Setup(number) => format!("setup of the process: {}", errno::text(number)),
+        };
+        start_failure(text)
+    }
+}
