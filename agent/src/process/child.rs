@@ -115,7 +115,11 @@ pub(crate) unsafe fn become_program(prepared: &Prepared, pointers: &Pointers, re
                 if let Some(path) = prepared.lookup.path(index) {
                     // SAFETY: all three are NUL-terminated and alive.
                     unsafe {
-                        libc::execve(path.as_ptr(), pointers.argv.as_ptr(), pointers.envp.as_ptr());
+                        libc::execve(
+                            path.as_ptr(),
+                            pointers.argv.as_ptr(),
+                            pointers.envp.as_ptr(),
+                        );
                     }
                     let number = errno::last();
                     say(&[
@@ -141,7 +145,11 @@ pub(crate) unsafe fn become_program(prepared: &Prepared, pointers: &Pointers, re
 
 fn prepare(prepared: &Prepared) -> Result<(), Step> {
     let check = |result: i32, step: fn(i32) -> Step| {
-        if result < 0 { Err(step(errno::last())) } else { Ok(()) }
+        if result < 0 {
+            Err(step(errno::last()))
+        } else {
+            Ok(())
+        }
     };
     default_signals();
     // SAFETY: plain system calls on descriptors that the parent keeps open.
@@ -161,7 +169,10 @@ fn prepare(prepared: &Prepared) -> Result<(), Step> {
             return Err(Step::WorkingDir(number));
         }
         if let Some((uid, gid, groups)) = &prepared.identity {
-            check(libc::setgroups(groups.len(), groups.as_ptr()), Step::Identity)?;
+            check(
+                libc::setgroups(groups.len(), groups.as_ptr()),
+                Step::Identity,
+            )?;
             check(libc::setresgid(*gid, *gid, *gid), Step::Identity)?;
             check(libc::setresuid(*uid, *uid, *uid), Step::Identity)?;
         }

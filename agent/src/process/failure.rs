@@ -2,9 +2,17 @@
 
 use sockerless_shared::protocol::control::StartFailure;
 
+/// Longest message that is reported, in bytes: it has to fit one message of the
+/// relay, whatever name a client gave its program.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+
 /// A start failure with the exit code that Docker derives from the message
 /// (`translateContainerdStartErr` in moby's `daemon/errors.go`).
-pub(crate) fn start_failure(message: String) -> StartFailure {
+pub(crate) fn start_failure(mut message: String) -> StartFailure {
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        message.push('…');
+    }
     let text = message.to_ascii_lowercase();
     let any = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
     let code = if any(&["not a directory"]) {
@@ -17,6 +25,19 @@ pub(crate) fn start_failure(message: String) -> StartFailure {
         128
     };
     StartFailure { code, message }
+}
+
+/// Whether it is Docker itself that refuses, before it asks the runtime, so that
+/// its message has no prefix of the runtime's.
+pub(crate) fn is_dockers_own(failure: &StartFailure) -> bool {
+    [
+        "unable to find user ",
+        "unable to find group ",
+        "uids and gids must be in range",
+        "Cannot mkdir: ",
+    ]
+    .iter()
+    .any(|beginning| failure.message.starts_with(beginning))
 }
 
 /// Docker's sentence for an exec that could not be started.
@@ -37,8 +58,14 @@ mod tests {
             (r#"exec: "foo": executable file not found in $PATH"#, 127),
             (r#"exec: "/foo": stat /foo: no such file or directory"#, 127),
             (r#"exec: "/etc/passwd": permission denied"#, 126),
-            (r#"chdir to cwd ("/x") set in config.json failed: no such file or directory"#, 127),
-            ("unable to find user foo: no matching entries in passwd file", 128),
+            (
+                r#"chdir to cwd ("/x") set in config.json failed: no such file or directory"#,
+                127,
+            ),
+            (
+                "unable to find user foo: no matching entries in passwd file",
+                128,
+            ),
         ];
         for (message, code) in cases {
             assert_eq!(start_failure(message.to_owned()).code, code, "{message}");

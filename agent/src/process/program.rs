@@ -67,7 +67,12 @@ impl Lookup {
         // an empty entry of one that is not.
         let folders = path.split(':').filter(|_| !path.is_empty());
         let candidates = folders
-            .map(|folder| candidate(clean(&format!("{}/{name}", if folder.is_empty() { "." } else { folder }))))
+            .map(|folder| {
+                candidate(clean(&format!(
+                    "{}/{name}",
+                    if folder.is_empty() { "." } else { folder }
+                )))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             by_path: false,
@@ -92,7 +97,9 @@ impl Lookup {
 
     /// The path of a candidate that [`Lookup::search`] found.
     pub(crate) fn path(&self, index: usize) -> Option<&CStr> {
-        self.candidates.get(index).map(|candidate| candidate.path.as_c_str())
+        self.candidates
+            .get(index)
+            .map(|candidate| candidate.path.as_c_str())
     }
 }
 
@@ -202,13 +209,25 @@ mod tests {
     fn what_is_not_there_is_worded_as_runc_words_it() {
         let path = "/usr/bin:/bin";
         let cases = [
-            ("nosuch", r#"exec: "nosuch": executable file not found in $PATH"#),
+            (
+                "nosuch",
+                r#"exec: "nosuch": executable file not found in $PATH"#,
+            ),
             ("", r#"exec: "": executable file not found in $PATH"#),
-            ("/nosuch", r#"exec: "/nosuch": stat /nosuch: no such file or directory"#),
-            ("/etc/passwd/x", r#"exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory"#),
+            (
+                "/nosuch",
+                r#"exec: "/nosuch": stat /nosuch: no such file or directory"#,
+            ),
+            (
+                "/etc/passwd/x",
+                r#"exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory"#,
+            ),
             ("/etc/passwd", r#"exec: "/etc/passwd": permission denied"#),
             ("/tmp", r#"exec: "/tmp": permission denied"#),
-            ("a\"b", r#"exec: "a\"b": executable file not found in $PATH"#),
+            (
+                "a\"b",
+                r#"exec: "a\"b": executable file not found in $PATH"#,
+            ),
         ];
         for (name, message) in cases {
             assert_eq!(found(name, path), Err(message.to_owned()), "{name}");

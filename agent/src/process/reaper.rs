@@ -96,6 +96,9 @@ impl Reaper {
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<Pid, oneshot::Sender<i32>>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -158,7 +158,10 @@ mod tests {
             })
         );
         assert_eq!(SignalMasks::parse(""), None);
-        assert_eq!(SignalMasks::parse("SigBlk:\tx\nSigIgn:\t0\nSigCgt:\t0"), None);
+        assert_eq!(
+            SignalMasks::parse("SigBlk:\tx\nSigIgn:\t0\nSigCgt:\t0"),
+            None
+        );
         let own = fs::read_to_string("/proc/self/status").unwrap();
         assert!(SignalMasks::parse(&own).is_some());
     }

@@ -92,8 +92,13 @@ impl Plan {
                 message: format!("Cannot mkdir: {} is not a directory", self.cwd),
             }),
             Err(_) => {
-                let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.cwd);
-                if made.is_ok() && let Some(owner) = &self.owner {
+                let made = DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(&self.cwd);
+                if made.is_ok()
+                    && let Some(owner) = &self.owner
+                {
                     let _ = std::os::unix::fs::chown(&self.cwd, Some(owner.uid), Some(owner.gid));
                 }
                 Ok(())

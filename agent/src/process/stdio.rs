@@ -56,11 +56,6 @@ impl Output {
             other => other,
         }
     }
-
-    /// The descriptor itself.
-    pub(crate) fn fd(&self) -> &OwnedFd {
-        self.0.get_ref()
-    }
 }
 
 impl Input {

@@ -79,11 +79,21 @@ pub(crate) fn continue_all() {
     }
 }
 
+/// The processes of the container that are in this process group.
+pub(crate) fn group(group: Pid) -> Vec<Pid> {
+    descendants()
+        .iter()
+        .filter(|process| process.group == group)
+        .map(|process| process.pid)
+        .collect()
+}
+
 /// A process as `/proc` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
     pid: Pid,
     parent: Pid,
+    group: Pid,
 }
 
 /// Every process below the agent that has not ended.
@@ -122,9 +132,11 @@ fn parse_stat(stat: &str) -> Option<Process> {
     let mut fields = rest.split(' ');
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(Process {
         pid: Pid::from_raw(pid.parse().ok()?),
         parent: Pid::from_raw(parent),
+        group: Pid::from_raw(group),
     })
 }
 
@@ -136,12 +148,16 @@ mod tests {
         Process {
             pid: Pid::from_raw(pid),
             parent: Pid::from_raw(parent),
+            group: Pid::from_raw(9),
         }
     }
 
     #[test]
     fn a_name_cannot_fool_the_reader() {
-        assert_eq!(parse_stat("7 (a) S 1 (x) R 9 9) R 3 0 0"), Some(process(7, 3)));
+        assert_eq!(
+            parse_stat("7 (a) S 1 (x) R 9 9) R 3 9 0"),
+            Some(process(7, 3))
+        );
         assert_eq!(parse_stat("7 (sh) Z 3 0 0"), None);
         assert_eq!(parse_stat("nonsense"), None);
         assert_eq!(parse_stat(""), None);
@@ -149,7 +165,13 @@ mod tests {
 
     #[test]
     fn only_what_is_below_counts() {
-        let all = [process(2, 1), process(5, 2), process(6, 5), process(9, 1), process(7, 6)];
+        let all = [
+            process(2, 1),
+            process(5, 2),
+            process(6, 5),
+            process(9, 1),
+            process(7, 6),
+        ];
         let mut pids: Vec<i32> = below(Pid::from_raw(2), &all)
             .iter()
             .map(|p| p.pid.as_raw())

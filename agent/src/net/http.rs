@@ -1,0 +1,143 @@
+//! One HTTP/1.1 request on one connection.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::Target;
+
+/// How large a piece of a file is sent at a time, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// A response, complete.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Sends a request and reads the whole response.
+///
+/// # Errors
+/// When the connection fails or the response is longer than `limit` bytes.
+pub(crate) async fn request(
+    method: Method,
+    uri: &Uri,
+    body: Bytes,
+    limit: usize,
+) -> io::Result<Response> {
+    send(method, uri, Full::new(body), limit).await
+}
+
+/// PUTs a file from its start. Presigned URLs want a length and no other headers.
+///
+/// # Errors
+/// When the connection fails, takes longer than `within`, or the answer is no success.
+pub(crate) async fn put_file(
+    uri: &Uri,
+    file: File,
+    length: u64,
+    within: Duration,
+) -> io::Result<()> {
+    let body = FileBody { file, left: length };
+    let late = |_| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("not done within {within:?}"),
+        )
+    };
+    let response = timeout(within, send(Method::PUT, uri, body, PIECE_BYTES))
+        .await
+        .map_err(late)??;
+    if response.status.is_success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("answered {}", response.status)))
+}
+
+async fn send<B>(method: Method, uri: &Uri, body: B, limit: usize) -> io::Result<Response>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    let stream = Target::of(uri)?.connect().await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let connection = tokio::spawn(connection);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host)
+        .body(body)
+        .map_err(io::Error::other)?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(io::Error::other)?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, limit)
+        .collect()
+        .await
+        .map_err(io::Error::other)?
+        .to_bytes();
+    connection.abort();
+    Ok(Response {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// A file as a body of known length. Reads block, for as long as the page cache
+/// takes: the file was written a moment ago.
+struct FileBody {
+    file: File,
+    left: u64,
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let most = usize::try_from(self.left).unwrap_or(PIECE_BYTES);
+        let mut piece = vec![0; most.min(PIECE_BYTES)];
+        Poll::Ready(Some(match self.file.read(&mut piece) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                piece.truncate(read);
+                self.left -= read as u64;
+                Ok(Frame::data(piece.into()))
+            }
+            Err(error) => Err(error),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

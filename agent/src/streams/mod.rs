@@ -1,0 +1,177 @@
+//! What clients do with a container over QUIC streams: attach, exec, logs.
+//!
+//! The operations are written for any pair of reader and writer; this module
+//! takes them from QUIC, checks the grant at a stream's head, and keeps count, so
+//! that the end of a run can wait for them.
+
+mod attach;
+mod detach;
+mod exec;
+mod exec_runner;
+mod logs;
+mod output;
+mod serve;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sockerless_shared::ids::RunId;
+use sockerless_shared::protocol::mac::Key;
+use sockerless_shared::quic::{CLIENT_GONE, RelayEndpoint, quinn};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::container::Container;
+use crate::relay::Link;
+
+pub(crate) use exec::run_detached;
+pub(crate) use serve::Gone;
+
+/// How long after the end of a run a client that takes nothing is waited for.
+pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(10);
+
+/// How far a run is.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    /// Not started yet. Streams may be opened and wait.
+    Starting,
+    /// Runs, or has ended and its end is not recorded yet.
+    Running(Arc<Container>),
+    /// Its end is recorded.
+    Ended(Arc<Container>),
+    /// It could not be started, and that is recorded.
+    Failed,
+}
+
+/// What every stream needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    /// The run that grants must be for.
+    pub(crate) run: RunId,
+    /// The key that signed them.
+    pub(crate) grant_key: Key,
+    /// How far the run is.
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// For exec's reports.
+    pub(crate) link: Link,
+    /// The streams at work.
+    pub(crate) active: Arc<Active>,
+}
+
+impl Session {
+    /// The container once it runs; `None` if it could not be started.
+    pub(crate) async fn container(&self) -> Option<Arc<Container>> {
+        let mut phase = self.phase.clone();
+        let settled = phase
+            .wait_for(|phase| !matches!(phase, Phase::Starting))
+            .await;
+        match settled.as_deref() {
+            Ok(Phase::Running(container) | Phase::Ended(container)) => Some(Arc::clone(container)),
+            Ok(Phase::Starting | Phase::Failed) | Err(_) => None,
+        }
+    }
+
+    /// Resolves when the end of the run is recorded.
+    pub(crate) async fn recorded(&self) {
+        let mut phase = self.phase.clone();
+        // An error means that the run is gone altogether.
+        let _ = phase
+            .wait_for(|phase| matches!(phase, Phase::Ended(_) | Phase::Failed))
+            .await;
+    }
+}
+
+/// Counts the streams at work and the bytes they got rid of.
+#[derive(Debug, Default)]
+pub(crate) struct Active {
+    streams: AtomicUsize,
+    progress: AtomicU64,
+    changed: Notify,
+}
+
+/// One stream at work.
+#[derive(Debug)]
+pub(crate) struct AtWork(Arc<Active>);
+
+impl Active {
+    fn begin(self: &Arc<Self>) -> AtWork {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        AtWork(Arc::clone(self))
+    }
+
+    /// A client took something.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.progress.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Waits until every stream has ended, but for no longer than [`DRAIN_IDLE`]
+    /// without any client taking anything, and not beyond `end`.
+    pub(crate) async fn drain(&self, end: Instant) {
+        loop {
+            let progress = self.progress.load(Ordering::Relaxed);
+            let all_ended = async {
+                loop {
+                    let changed = self.changed.notified();
+                    if self.streams.load(Ordering::Relaxed) == 0 {
+                        return;
+                    }
+                    changed.await;
+                }
+            };
+            tokio::select! {
+                result = timeout(DRAIN_IDLE, all_ended) => {
+                    if result.is_ok() || self.progress.load(Ordering::Relaxed) == progress {
+                        return;
+                    }
+                }
+                () = sleep_until(end) => return,
+            }
+        }
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// Takes in connections and their streams until the endpoint is closed.
+pub(crate) async fn accept(endpoint: RelayEndpoint, session: Session) {
+    while let Some(incoming) = endpoint.accept().await {
+        let session = session.clone();
+        tokio::spawn(async move {
+            // A client that gives up half-way is none.
+            let Ok(connection) = incoming.await else {
+                return;
+            };
+            while let Ok((send, recv)) = connection.accept_bi().await {
+                tokio::spawn(carry(session.clone(), send, recv));
+            }
+        });
+    }
+}
+
+/// One stream from its head to its end.
+async fn carry(session: Session, mut send: quinn::SendStream, recv: quinn::RecvStream) {
+    let at_work = session.active.begin();
+    // Also resolves when everything has been sent and acknowledged, which
+    // happens after `finish` alone.
+    let gone = send.stopped();
+    let result = serve::serve(&session, recv, &mut send, async {
+        let _ = gone.await;
+    })
+    .await;
+    match result {
+        Ok(()) if send.finish().is_ok() => {
+            let _ = send.stopped().await;
+        }
+        Ok(()) => {}
+        Err(Gone) => {
+            let _ = send.reset(CLIENT_GONE);
+        }
+    }
+    drop(at_work);
+}

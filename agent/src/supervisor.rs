@@ -1,0 +1,421 @@
+//! One run from the invocation's payload to its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sockerless_shared::ids::Nonce;
+use sockerless_shared::protocol::control::{Command, ExitStatus, LogSpool, Report, StartFailure};
+use sockerless_shared::protocol::grant::{Grant, Operation};
+use sockerless_shared::protocol::invocation::Invocation;
+use sockerless_shared::quic::{Identity, PEER_GONE, RelayEndpoint, quinn};
+use sockerless_shared::spec::Runtime;
+use sockerless_shared::timestamp::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::cleanup::Scratch;
+use crate::clock;
+use crate::container::{Container, Running};
+use crate::deadline::TimeLimit;
+use crate::net::http::put_file;
+use crate::note::note;
+use crate::oom::OomWatch;
+use crate::operator_log::{OperatorLog, RunLog};
+use crate::process::failure::start_failure;
+use crate::process::reaper::Reaper;
+use crate::process::tree::kill_all;
+use crate::relay::{Link, LinkEvent};
+use crate::spool::Spool;
+use crate::spool::pack::{Packed, pack};
+use crate::streams::{Active, Phase, Session, accept, run_detached};
+
+/// How long the operator's log may take to be written at the end.
+const LOG_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long QUIC's goodbye to its peers may take.
+const GOODBYE: Duration = Duration::from_millis(50);
+
+/// How long output may still be read when processes could not be ended.
+const STUCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// What an agent brings to every run.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    /// Waits for processes.
+    pub(crate) reaper: Reaper,
+    /// The agent's stdout.
+    pub(crate) log: OperatorLog,
+    /// `/tmp`: the only place that a container may write to in every runtime.
+    pub(crate) scratch: Scratch,
+}
+
+/// How an invocation went, for whoever reads its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The container ran, or could not be started; either is recorded.
+    Finished,
+    /// The run was claimed by somebody else.
+    NotOurs,
+    /// The control plane could not be reached in time, or its acknowledgement did not come.
+    Unrecorded,
+}
+
+impl Outcome {
+    /// The word for it in the invocation's answer.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::NotOurs => "not-ours",
+            Self::Unrecorded => "unrecorded",
+        }
+    }
+}
+
+/// Carries out one run.
+///
+/// # Errors
+/// When the agent itself cannot do its work; a sentence for operators.
+pub(crate) async fn serve(
+    agent: &Agent,
+    invocation: Invocation,
+    identity: Identity,
+    deadline: Timestamp,
+) -> Result<Outcome, String> {
+    let (endpoint, outbox) = RelayEndpoint::server(
+        Arc::new(quinn::TokioRuntime),
+        invocation.peer.clone(),
+        &identity,
+    )
+    .map_err(|error| error.to_string())?;
+    let mut nonce = [0; Nonce::BYTES];
+    getrandom::fill(&mut nonce).map_err(|error| format!("no randomness: {error}"))?;
+    let (link, wanted, link_task) = Link::open(
+        &invocation,
+        Nonce::from_random(nonce),
+        identity.certificate_sha256(),
+        endpoint.clone(),
+        outbox,
+    )?;
+    let (phase, phases) = watch::channel(Phase::Starting);
+    let active = Arc::new(Active::default());
+    let session = Session {
+        run: invocation.run.clone(),
+        grant_key: invocation.grant_key.clone(),
+        phase: phases,
+        link: link.clone(),
+        active: Arc::clone(&active),
+    };
+    let acceptor = tokio::spawn(accept(endpoint.clone(), session));
+    let runtime = invocation.spec.runtime;
+    let now = clock::now();
+    let limit = TimeLimit::plan(now, deadline, invocation.spec.stop_timeout_s);
+    let run = Run {
+        agent,
+        link: link.clone(),
+        wanted,
+        phase,
+        active,
+        times: Times::from(limit, now),
+        invocation,
+    };
+    let outcome = run.carry_out().await;
+
+    endpoint.close(PEER_GONE, "the run is over");
+    let _ = timeout(GOODBYE, endpoint.wait_idle()).await;
+    acceptor.abort();
+    link.close();
+    let _ = link_task.await;
+    if runtime == Runtime::Function
+        && let Err(error) = agent.scratch.empty()
+    {
+        note!("/tmp could not be emptied: {error}");
+    }
+    outcome
+}
+
+/// [`TimeLimit`] on the timer's clock.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    stop: Instant,
+    kill: Instant,
+    give_up: Instant,
+}
+
+impl Times {
+    fn from(limit: TimeLimit, now: Timestamp) -> Self {
+        let start = Instant::now();
+        Self {
+            stop: start + limit.stop.since(now),
+            kill: start + limit.kill.since(now),
+            give_up: start + limit.give_up.since(now),
+        }
+    }
+}
+
+struct Run<'a> {
+    agent: &'a Agent,
+    invocation: Invocation,
+    link: Link,
+    wanted: mpsc::UnboundedReceiver<LinkEvent>,
+    phase: watch::Sender<Phase>,
+    active: Arc<Active>,
+    times: Times,
+}
+
+/// How the main process ended.
+struct Ended {
+    at: Timestamp,
+    code: i32,
+    time_limit: bool,
+}
+
+impl Run<'_> {
+    async fn carry_out(mut self) -> Result<Outcome, String> {
+        match self.claim().await {
+            Some(true) => {}
+            Some(false) => return Ok(Outcome::NotOurs),
+            None => return Ok(Outcome::Unrecorded),
+        }
+        let oom = OomWatch::begin();
+        let log = Arc::new(self.agent.log.for_run(
+            self.invocation.container.clone(),
+            self.invocation.run.clone(),
+        ));
+        let outcome = match self.start(&log) {
+            Ok((container, running)) => {
+                drop(self.link.report(Report::Started {
+                    at: clock::now(),
+                    pid: container.pid.as_raw().unsigned_abs(),
+                }));
+                self.phase
+                    .send_replace(Phase::Running(Arc::clone(&container)));
+                self.run(&container, running, &oom).await
+            }
+            Err(failure) => {
+                let report = Report::StartFailed {
+                    at: clock::now(),
+                    failure,
+                };
+                let recorded = self.record(report).await;
+                self.phase.send_replace(Phase::Failed);
+                recorded
+            }
+        };
+        self.active.drain(self.times.give_up).await;
+        log.finish(LOG_LIMIT).await;
+        Ok(outcome)
+    }
+
+    /// Whether the run is ours; `None` if nobody said so in time.
+    async fn claim(&mut self) -> Option<bool> {
+        loop {
+            match timeout_at(self.times.stop, self.wanted.recv()).await {
+                Ok(Some(LinkEvent::Claimed)) => return Some(true),
+                Ok(Some(LinkEvent::NotOurs | LinkEvent::Disowned)) => return Some(false),
+                // Nothing runs yet that a command could be meant for.
+                Ok(Some(LinkEvent::Command(id, _))) => {
+                    self.link
+                        .done(id, Some("the container is not running".to_owned()));
+                }
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    fn start(&self, log: &Arc<RunLog>) -> Result<(Arc<Container>, Running), StartFailure> {
+        let spool = Spool::create(self.agent.scratch.folder())
+            .map_err(|error| start_failure(format!("the log's spool cannot be made: {error}")))?;
+        Container::start(
+            self.invocation.spec.clone(),
+            self.agent.reaper.clone(),
+            spool,
+            Arc::clone(log),
+        )
+    }
+
+    /// From the start of the main process until its end is recorded.
+    async fn run(
+        &mut self,
+        container: &Arc<Container>,
+        running: Running,
+        oom: &OomWatch,
+    ) -> Outcome {
+        let Running { exit, mut readers } = running;
+        let ended = self.supervise(container, exit).await;
+        let all_gone = kill_all(&container.reaper).await;
+        let reading = async { while readers.join_next().await.is_some() {} };
+        if all_gone {
+            // No process is left that could hold a pipe open; only a client that
+            // reads slowly can make this take time.
+            let _ = timeout_at(self.times.give_up, reading).await;
+        } else {
+            note!("some processes could not be ended");
+            let _ = timeout(STUCK_LIMIT, reading).await;
+        }
+        readers.abort_all();
+        let _ = timeout(STUCK_LIMIT, container.execs_ended()).await;
+        container.spool.close();
+        let status = ExitStatus {
+            code: ended.code,
+            oom_killed: ended.code == 128 + libc::SIGKILL && oom.seen(),
+            time_limit: ended.time_limit,
+        };
+        let logs = self.store_log(&container.spool).await;
+        let recorded = self
+            .record(Report::Exited {
+                at: ended.at,
+                status,
+                logs,
+            })
+            .await;
+        self.phase.send_replace(Phase::Ended(Arc::clone(container)));
+        recorded
+    }
+
+    /// Carries out commands and keeps the time until the main process ends.
+    async fn supervise(
+        &mut self,
+        container: &Arc<Container>,
+        mut exit: tokio::sync::oneshot::Receiver<i32>,
+    ) -> Ended {
+        let mut kill_at: Option<Instant> = None;
+        let mut time_limit = false;
+        loop {
+            let killing = async {
+                match kill_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                code = &mut exit => return Ended {
+                    at: clock::now(),
+                    // An error cannot be: the reaper outlives the run.
+                    code: code.unwrap_or(255),
+                    time_limit,
+                },
+                event = self.wanted.recv() => match event {
+                    Some(LinkEvent::Command(id, Command::Stop { signal, timeout_s })) => {
+                        let result = container.ask_to_stop(signal);
+                        if result.is_ok() && let Some(seconds) = timeout_s {
+                            let at = Instant::now() + Duration::from_secs(seconds.into());
+                            kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
+                        }
+                        self.link.done(id, result.err());
+                    }
+                    Some(LinkEvent::Command(id, command)) => self.command(container, id, command),
+                    Some(LinkEvent::Claimed) => {}
+                    Some(LinkEvent::Disowned | LinkEvent::NotOurs) | None => {
+                        note!("the control plane does not want this run any more");
+                        kill_at = Some(Instant::now());
+                        self.wanted = mpsc::unbounded_channel().1;
+                    }
+                },
+                () = killing => {
+                    kill_at = None;
+                    let _ = container.signal(libc::SIGKILL);
+                }
+                () = sleep_until(self.times.stop), if !time_limit => {
+                    time_limit = true;
+                    // A signal that does not exist stops nobody; the kill will.
+                    let _ = container.ask_to_stop(self.invocation.spec.stop_signal);
+                    kill_at = Some(kill_at.map_or(self.times.kill, |at| at.min(self.times.kill)));
+                }
+            }
+        }
+    }
+
+    fn command(&self, container: &Arc<Container>, id: u64, command: Command) {
+        let result = match command {
+            // Needs the loop's own state; handled there.
+            Command::Stop { signal, .. } => container.ask_to_stop(signal),
+            Command::Kill { signal } => container.signal(signal),
+            Command::Resize { size } => container.resize(size),
+            Command::ResizeExec { exec, size } => container.resize_exec(&exec, size),
+            Command::Pause => {
+                container.pause();
+                Ok(())
+            }
+            Command::Unpause => {
+                container.unpause();
+                Ok(())
+            }
+            Command::StartExec { grant } => {
+                self.start_exec(container, id, &grant);
+                return;
+            }
+        };
+        self.link.done(id, result.err());
+    }
+
+    fn start_exec(&self, container: &Arc<Container>, id: u64, grant: &str) {
+        let Invocation { grant_key, run, .. } = &self.invocation;
+        let operation = Grant::verify(grant, grant_key, run, clock::now()).map(|g| g.operation);
+        let (exec, process) = match operation {
+            Ok(Operation::Exec { exec, process, .. }) => (exec, process),
+            Ok(Operation::Attach { .. } | Operation::Logs { .. }) => {
+                let message = "the grant is not for an exec".to_owned();
+                return self.link.done(id, Some(message));
+            }
+            Err(error) => return self.link.done(id, Some(error.to_string())),
+        };
+        let (link, container) = (self.link.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            let result = run_detached(&link, &container, exec, &process).await;
+            link.done(id, result.err());
+        });
+    }
+
+    /// Puts the log where the control plane finds it.
+    async fn store_log(&self, spool: &Spool) -> LogSpool {
+        let lost = |what: &str, error: &dyn std::fmt::Display| {
+            note!("{what}: {error}");
+            LogSpool::Lost {
+                reason: format!("{what}: {error}"),
+            }
+        };
+        let (packing, folder) = (spool.clone(), self.agent.scratch.folder().to_owned());
+        let packed = tokio::task::spawn_blocking(move || pack(&packing, &folder)).await;
+        let (file, bytes) = match packed {
+            Ok(Ok(Packed::Small(data))) => {
+                return LogSpool::Inline {
+                    data: STANDARD.encode(data),
+                };
+            }
+            Ok(Ok(Packed::Large(file, bytes))) => (file, bytes),
+            Ok(Err(error)) => return lost("the log could not be compressed", &error),
+            Err(error) => return lost("the log could not be compressed", &error),
+        };
+        let url = match self.invocation.log_upload_url.parse() {
+            Ok(url) => url,
+            Err(error) => return lost("the log's upload URL cannot be read", &error),
+        };
+        let left = self.times.give_up.saturating_duration_since(Instant::now());
+        match put_file(&url, file, bytes, left).await {
+            Ok(()) => LogSpool::Uploaded { bytes },
+            Err(error) => lost("the log could not be uploaded", &error),
+        }
+    }
+
+    /// Reports the end of the run and waits for it to be recorded. Commands that
+    /// still come are answered: there is nothing left to command.
+    async fn record(&mut self, report: Report) -> Outcome {
+        let recorded = self.link.report(report);
+        tokio::pin!(recorded);
+        loop {
+            tokio::select! {
+                result = &mut recorded => {
+                    return if result.is_ok() { Outcome::Finished } else { Outcome::Unrecorded };
+                }
+                Some(event) = self.wanted.recv() => {
+                    if let LinkEvent::Command(id, _) = event {
+                        self.link.done(id, Some("the container is not running".to_owned()));
+                    }
+                }
+                () = sleep_until(self.times.give_up) => return Outcome::Unrecorded,
+            }
+        }
+    }
+}
