@@ -2,13 +2,17 @@
 //! module of `async fn case(port)`; the list of its cases is a macro that makes
 //! one test of each for an adapter.
 
-#![cfg(all(feature = "embedded", target_os = "linux"))]
+#![cfg(any(all(feature = "embedded", target_os = "linux"), feature = "aws"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod blobs;
 mod http;
+#[cfg(all(feature = "embedded", target_os = "linux"))]
 mod registry;
 mod relay;
 mod table;
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(all(feature = "embedded", target_os = "linux"))]
 mod embedded;
