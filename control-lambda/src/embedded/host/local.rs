@@ -27,7 +27,7 @@ use crate::ports::function_host::{
 };
 
 /// Where the relay's gateway listens, inside.
-const RELAY_URL: &str = "ws://127.0.0.1:9002";
+const RELAY_URL: &str = "ws://127.0.0.1:9002/";
 /// Bounds of a function's memory in MiB (AWS Lambda quotas).
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=10_240;
 /// Bounds of a function's `/tmp` in MiB (AWS Lambda quotas).
