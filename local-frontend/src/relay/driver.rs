@@ -197,3 +197,41 @@ fn wall_clock() -> Timestamp {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sockerless_shared::ids::PeerId;
+
+    use super::*;
+
+    /// Texts near to what the gateway sends: words of the protocol in any order.
+    fn nearly_messages() -> impl Strategy<Value = String> {
+        let word = prop_oneof![
+            "[ -~]{0,20}",
+            Just(r#"{"t":"part","answer":""#.to_owned()),
+            Just(r#"{"t":"located","peer":""#.to_owned()),
+            Just("00112233445566778899aabbccddeeff".to_owned()),
+            Just("00112233445566778899aabbccdd".to_owned()),
+            Just(r#"","seq":18446744073709551615,"part":{"p":"end"}}"#.to_owned()),
+            Just(r#"","seq":0,"part":{"p":"data","data":"!"}}"#.to_owned()),
+            Just(r#"","ticket":"a.b.c.1.d"}"#.to_owned()),
+            Just("d0000000000000000000000000000.".to_owned()),
+            Just(" ".to_owned()),
+        ];
+        proptest::collection::vec(word, 0..6).prop_map(|words| words.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_of_the_gateway_harms_the_frontend(texts in proptest::collection::vec(nearly_messages(), 1..20)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let relay = Relay::new(PeerId::from_random([0; 14])).unwrap();
+                for text in texts {
+                    receive(&relay, &text);
+                }
+            });
+        }
+    }
+}
