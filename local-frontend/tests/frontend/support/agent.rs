@@ -11,7 +11,7 @@ use super::relay::Gateway;
 pub(crate) struct Agent {
     pub(super) peer: PeerId,
     pub(super) certificate_sha256: String,
-    endpoint: RelayEndpoint,
+    pub(super) endpoint: RelayEndpoint,
     /// What clients did, in order: `end`, `gone`, and how many connections and streams.
     events: Mutex<Vec<&'static str>>,
 }

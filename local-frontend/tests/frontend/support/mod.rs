@@ -18,7 +18,7 @@ use sockerless_shared::ids::PeerId;
 pub(crate) use self::agent::Agent;
 pub(crate) use self::client::Client;
 pub(crate) use self::control::{Control, data, head};
-pub(crate) use self::relay::{FAIR, FOUL, Gateway};
+pub(crate) use self::relay::{FAIR, FOUL, Gateway, ROUGH};
 
 /// The longest that anything in these tests may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -15,7 +15,7 @@ use sockerless_shared::quic::{Outbox, RelayEndpoint};
 use sockerless_shared::timestamp::Timestamp;
 use tokio::sync::mpsc;
 
-use super::Control;
+use super::{Agent, Control};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Weather {
@@ -33,6 +33,12 @@ pub(crate) const FOUL: Weather = Weather {
     delay_ms: (1, 6),
     loss_percent: 10,
     repeat_percent: 10,
+};
+
+pub(crate) const ROUGH: Weather = Weather {
+    delay_ms: (1, 6),
+    loss_percent: 1,
+    repeat_percent: 5,
 };
 
 pub(crate) struct Gateway {
@@ -84,23 +90,34 @@ impl Gateway {
     }
 
     pub(super) fn attach_agent(self: &Arc<Self>, endpoint: &RelayEndpoint, mut outbox: Outbox) {
-        let connection = self.connected(endpoint.peer(), End::Agent(endpoint.clone()));
+        self.connected(endpoint.peer(), End::Agent(endpoint.clone()));
         let this = Arc::clone(self);
         let from = endpoint.peer().clone();
         tokio::spawn(async move {
             while let Some(text) = outbox.next().await {
+                let connection = this.state.lock().unwrap().current[&from].clone();
                 this.relay(&from, &connection, &text);
             }
         });
     }
 
-    /// The frontend's connection dies; how many connections there were so far.
-    pub(crate) fn disconnect_frontend(&self) -> usize {
+    /// The agent's connection dies, and it makes another.
+    pub(crate) fn reconnect_agent(&self, agent: &Agent) {
+        self.disconnect(agent.endpoint.peer());
+        self.connected(agent.endpoint.peer(), End::Agent(agent.endpoint.clone()));
+        agent.endpoint.wake();
+    }
+
+    /// The frontend's connection dies.
+    pub(crate) fn disconnect_frontend(&self) {
+        self.disconnect(&PeerId::from_random([1; 14]));
+    }
+
+    fn disconnect(&self, peer: &PeerId) {
         let mut state = self.state.lock().unwrap();
-        if let Some(connection) = state.current.remove(&PeerId::from_random([1; 14])) {
+        if let Some(connection) = state.current.remove(peer) {
             state.ends.remove(&connection);
         }
-        state.connections_made
     }
 
     /// The present ticket to a peer.
