@@ -186,16 +186,33 @@ fn prepare(prepared: &Prepared) -> Result<(), Step> {
 /// Default actions and nothing blocked: what a new container's process has.
 /// Handlers vanish by themselves at `execve`, ignored signals do not.
 fn default_signals() {
-    // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask; numbers that
-    // cannot be changed are refused, which is fine.
-    unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    // The kernel's own form: action, flags, restorer and mask, all zero. The C
+    // library refuses two signals that it keeps for itself, which whoever
+    // started the agent may have ignored.
+    let default = [0u64; 4];
+    let none = 0u64;
+    for signal in 1..=64 {
+        // SAFETY: `default` has the size of the kernel's structure; numbers that
+        // cannot be changed are refused, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    // SAFETY: a mask of 64 bits, as its size says.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        );
     }
 }
 

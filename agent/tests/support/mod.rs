@@ -42,9 +42,24 @@ pub(crate) struct World {
 impl World {
     /// An agent that waits for its first invocation.
     pub(crate) async fn new() -> Self {
+        Self::prepared(":").await
+    }
+
+    /// An agent under an unprivileged user, as in a function. Needs root.
+    pub(crate) async fn unprivileged() -> Self {
+        Self::prepared("chmod 1777 /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\"").await
+    }
+
+    /// An agent that has no terminals to give.
+    pub(crate) async fn without_terminals() -> Self {
+        Self::prepared("mount --bind /dev/null /dev/ptmx").await
+    }
+
+    /// An agent whose sandbox a shell script prepares.
+    async fn prepared(script: &str) -> Self {
         let server = Server::start().await;
         let gateway = Gateway::start().await;
-        let agent = start_agent(&[("AWS_LAMBDA_RUNTIME_API", &server.authority)]);
+        let agent = start_agent(&[("AWS_LAMBDA_RUNTIME_API", &server.authority)], script);
         Self {
             server,
             gateway,
@@ -169,14 +184,15 @@ impl Drop for World {
 }
 
 /// Starts the agent as process 1 of namespaces of its own, with this environment alone.
-pub(crate) fn start_agent(env: &[(&str, &str)]) -> Child {
+pub(crate) fn start_agent(env: &[(&str, &str)], prepare: &str) -> Child {
+    let script = format!("set -e; mount -t tmpfs tmpfs /tmp; {prepare}; exec \"$0\"");
     let mut process = Process::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         process.args(["--user", "--map-root-user"]);
     }
     process
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["sh", "-c", "mount -t tmpfs tmpfs /tmp && exec \"$0\""])
+        .args(["sh", "-c", &script])
         .arg(env!("CARGO_BIN_EXE_sockerless-agent"))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
