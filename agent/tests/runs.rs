@@ -71,7 +71,11 @@ async fn a_file_that_is_no_program_ends_with_1() {
     let world = World::new().await;
     for (name, content, why) in [
         ("garbage", "garbage", "exec format error"),
-        ("lost-interpreter", "#!/nosuch\n", "no such file or directory"),
+        (
+            "lost-interpreter",
+            "#!/nosuch\n",
+            "no such file or directory",
+        ),
     ] {
         let path = program(name, content);
         let (code, _, err) = world.run(container(&[&path])).await;
@@ -92,7 +96,9 @@ async fn the_environment_is_the_containers_alone() {
 async fn a_container_learns_nothing_from_the_agent() {
     let world = World::new().await;
     // Root may look, and finds nothing.
-    let (_, out, err) = world.run(sh("tr -d \"\\0\" < /proc/1/environ | wc -c")).await;
+    let (_, out, err) = world
+        .run(sh("tr -d \"\\0\" < /proc/1/environ | wc -c"))
+        .await;
     assert_eq!((out.as_str(), err.as_str()), ("0\n", ""));
     // Nothing is inherited but the three.
     let (_, out, _) = world.run(sh("ls /proc/self/fd | tr '\\n' ' '")).await;
@@ -239,7 +245,10 @@ async fn the_time_limit_ends_a_container_and_is_named() {
     let world = World::new().await;
     // Half of a short time is kept for the end.
     let limit = Duration::from_secs(4);
-    world.invoke_for(sh("trap 'echo late; exit 5' TERM; while :; do sleep 0.05; done"), limit);
+    world.invoke_for(
+        sh("trap 'echo late; exit 5' TERM; while :; do sleep 0.05; done"),
+        limit,
+    );
     let (status, logs) = world.exited().await;
     assert!(status.time_limit);
     assert_eq!(status.code, 5);
@@ -275,7 +284,9 @@ async fn nothing_of_one_run_is_left_for_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_log_goes_to_the_blob_store() {
     let world = World::new().await;
-    world.invoke(sh("head -c 3000000 /dev/urandom | tee /proc/self/fd/2 | cksum > /tmp/sum; cat /tmp/sum"));
+    world.invoke(sh(
+        "head -c 3000000 /dev/urandom | tee /proc/self/fd/2 | cksum > /tmp/sum; cat /tmp/sum",
+    ));
     let (status, logs) = world.exited().await;
     assert_eq!(status.code, 0);
     assert!(matches!(logs, LogSpool::Uploaded { bytes } if bytes > 2_900_000));

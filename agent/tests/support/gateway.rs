@@ -125,7 +125,7 @@ impl Gateway {
         self.state().refuse_all = refuse;
     }
 
-    /// Whether nothing is answered.
+    /// Whether nothing is answered; datagrams pass.
     pub(crate) fn be_silent(&self, silent: bool) {
         self.state().silent = silent;
     }
@@ -142,6 +142,11 @@ impl Gateway {
 
     pub(crate) async fn next_report(&self) -> Report {
         self.reports.lock().await.recv().await.unwrap()
+    }
+
+    /// A report that has come already.
+    pub(crate) fn try_report(&self) -> Option<Report> {
+        self.reports.try_lock().unwrap().try_recv().ok()
     }
 
     /// Sends a command, again and again, until it is done.
@@ -313,18 +318,21 @@ impl Shared {
         }
         let message: AgentMessage = serde_json::from_str(text).expect("a message of the protocol");
         let mut state = self.state.lock().unwrap();
-        if state.silent || chance(state.weather.lost) {
+        if chance(state.weather.lost) {
+            return;
+        }
+        if let AgentMessage::Hello {
+            certificate_sha256, ..
+        } = &message
+            && let Some(agent) = &mut state.agent
+        {
+            agent.certificate = Some(certificate_sha256.clone());
+        }
+        if state.silent {
             return;
         }
         let answer = match message {
-            AgentMessage::Hello {
-                certificate_sha256, ..
-            } => {
-                if let Some(agent) = &mut state.agent {
-                    agent.certificate = Some(certificate_sha256);
-                }
-                ControlToAgent::Welcome { version: 1 }
-            }
+            AgentMessage::Hello { .. } => ControlToAgent::Welcome { version: 1 },
             AgentMessage::Report { seq, report } => {
                 if state.seen_reports.insert((run.clone(), seq)) {
                     self.reports.send(report).unwrap();

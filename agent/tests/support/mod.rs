@@ -47,7 +47,10 @@ impl World {
 
     /// An agent under an unprivileged user, as in a function. Needs root.
     pub(crate) async fn unprivileged() -> Self {
-        Self::prepared("chmod 1777 /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\"").await
+        Self::prepared(
+            "chmod 1777 /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\"",
+        )
+        .await
     }
 
     /// An agent that has no terminals to give.

@@ -113,31 +113,12 @@ impl Stream {
 
     /// Reads to the stream's end: stdout and stderr out of frames.
     pub(crate) async fn frames(&mut self) -> (Vec<u8>, Vec<u8>) {
-        let bytes = self.raw().await;
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut rest = &bytes[..];
-        while let Some((header, body)) = rest.split_first_chunk::<8>() {
-            let [number, 0, 0, 0, a, b, c, d] = *header else {
-                panic!("not a frame: {header:?}");
-            };
-            let (data, after) = body.split_at(u32::from_be_bytes([a, b, c, d]) as usize);
-            match number {
-                1 => out.extend_from_slice(data),
-                2 => err.extend_from_slice(data),
-                other => panic!("stream {other}"),
-            }
-            rest = after;
-        }
-        assert!(rest.is_empty());
-        (out, err)
+        frames(&mut self.recv).await
     }
 
     /// Reads to the stream's end.
     pub(crate) async fn raw(&mut self) -> Vec<u8> {
-        timeout(4 * LIMIT, self.recv.read_to_end(1 << 30))
-            .await
-            .expect("the stream's end in time")
-            .unwrap()
+        raw(&mut self.recv).await
     }
 
     /// Reads until this text has come.
@@ -176,4 +157,32 @@ pub(crate) fn attach() -> Operation {
         follow: true,
         detach_keys: Vec::new(),
     }
+}
+
+/// Reads to a stream's end: stdout and stderr out of frames.
+pub(crate) async fn frames(recv: &mut quinn::RecvStream) -> (Vec<u8>, Vec<u8>) {
+    let bytes = raw(recv).await;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut rest = &bytes[..];
+    while let Some((header, body)) = rest.split_first_chunk::<8>() {
+        let [number, 0, 0, 0, a, b, c, d] = *header else {
+            panic!("not a frame: {header:?}");
+        };
+        let (data, after) = body.split_at(u32::from_be_bytes([a, b, c, d]) as usize);
+        match number {
+            1 => out.extend_from_slice(data),
+            2 => err.extend_from_slice(data),
+            other => panic!("stream {other}"),
+        }
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    (out, err)
+}
+
+async fn raw(recv: &mut quinn::RecvStream) -> Vec<u8> {
+    timeout(4 * LIMIT, recv.read_to_end(1 << 30))
+        .await
+        .expect("the stream's end in time")
+        .unwrap()
 }
