@@ -1,5 +1,6 @@
 //! A relay that loses, repeats, reorders, delays and disconnects.
 
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! Runs of containers by the real agent: start, exit codes, output, signals,
 //! time, and what is left behind.
 
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 mod support;
 
 use std::os::unix::fs::PermissionsExt;

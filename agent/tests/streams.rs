@@ -1,5 +1,6 @@
 //! Attach, exec and logs over QUIC, with the real agent.
 
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 mod support;
 
 use std::time::{Duration, Instant};

@@ -218,6 +218,8 @@ impl Shared {
 
     async fn connection(self: Arc<Self>, stream: TcpStream) {
         let mut run = None;
+        // The type is tungstenite's.
+        #[allow(clippy::result_large_err)]
         let check = |request: &Request, response: Response| {
             let fields: HashMap<String, String> = request
                 .uri()
