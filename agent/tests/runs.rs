@@ -25,6 +25,7 @@ async fn output_and_exit_code_are_the_processs() {
     assert_eq!(world.run(sh("kill -34 $$")).await.0, 128 + 34);
 }
 
+#[allow(clippy::unwrap_used)]
 /// An executable file that the agent's namespace sees too.
 fn program(name: &str, content: &str) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);

@@ -106,9 +106,8 @@ async fn read(
 
 async fn over(end: &mut watch::Receiver<Option<Instant>>) {
     let at = end.wait_for(Option::is_some).await.ok().and_then(|at| *at);
-    match at {
-        Some(at) => sleep_until(at).await,
-        // The runner is gone, and so is the need to read on.
-        None => {}
+    // Otherwise the runner is gone, and so is the need to read on.
+    if let Some(at) = at {
+        sleep_until(at).await;
     }
 }
