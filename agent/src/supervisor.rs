@@ -203,7 +203,9 @@ impl Run<'_> {
                 recorded
             }
         };
-        self.active.drain(self.times.give_up).await;
+        self.active
+            .drain(self.link.promised_streams(), self.times.give_up)
+            .await;
         log.finish(LOG_LIMIT).await;
         Ok(outcome)
     }

@@ -33,6 +33,8 @@ pub(crate) struct Conversation {
     commands: BTreeMap<u64, Option<Outcome>>,
     /// Commands whose outcome is to be told (again).
     tell: Vec<u64>,
+    /// How many streams the control plane is known to have allowed.
+    streams: u64,
 }
 
 type Outcome = Option<String>;
@@ -92,7 +94,13 @@ impl Conversation {
             reports: BTreeMap::new(),
             commands: BTreeMap::new(),
             tell: Vec::new(),
+            streams: 0,
         }
+    }
+
+    /// How many streams the control plane is known to have allowed.
+    pub(crate) const fn streams(&self) -> u64 {
+        self.streams
     }
 
     /// Whether the run was ever welcomed.
@@ -154,10 +162,13 @@ impl Conversation {
                     Heard::Claimed
                 }
             }
-            ControlToAgent::Ack { seq } => match self.reports.remove(&seq) {
-                Some(_) => Heard::Recorded(seq),
-                None => Heard::Nothing,
-            },
+            ControlToAgent::Ack { seq, streams } => {
+                self.streams = self.streams.max(streams);
+                match self.reports.remove(&seq) {
+                    Some(_) => Heard::Recorded(seq),
+                    None => Heard::Nothing,
+                }
+            }
             ControlToAgent::Command { id, command } => match self.commands.get(&id) {
                 None => {
                     self.commands.insert(id, None);
@@ -330,10 +341,13 @@ mod tests {
         talk.receive(WELCOME);
         assert_eq!(talk.due(secs(9)), [report(1)]);
         assert_eq!(
-            talk.receive(ControlToAgent::Ack { seq: 1 }),
+            talk.receive(ControlToAgent::Ack { seq: 1, streams: 0 }),
             Heard::Recorded(1)
         );
-        assert_eq!(talk.receive(ControlToAgent::Ack { seq: 1 }), Heard::Nothing);
+        assert_eq!(
+            talk.receive(ControlToAgent::Ack { seq: 1, streams: 0 }),
+            Heard::Nothing
+        );
         assert!(talk.is_finished());
     }
 
@@ -412,7 +426,7 @@ mod tests {
                             Send::Message(AgentMessage::Hello { .. }) => to_agent.push(WELCOME),
                             Send::Message(AgentMessage::Report { seq, .. }) => {
                                 recorded.insert(*seq);
-                                to_agent.push(ControlToAgent::Ack { seq: *seq });
+                                to_agent.push(ControlToAgent::Ack { seq: *seq, streams: 0 });
                             }
                             Send::Message(AgentMessage::CommandDone { id, .. }) => {
                                 told.insert(*id);

@@ -126,6 +126,11 @@ impl Link {
         Ok((link, wanted, tokio::spawn(task.run())))
     }
 
+    /// How many streams the control plane is known to have allowed.
+    pub(crate) fn promised_streams(&self) -> u64 {
+        self.state().conversation.streams()
+    }
+
     /// Reports something; resolves when the control plane has recorded it. The
     /// report is on its way whether or not that is awaited.
     pub(crate) fn report(

@@ -86,6 +86,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub(crate) struct Active {
     streams: AtomicUsize,
+    begun: AtomicU64,
     progress: AtomicU64,
     changed: Notify,
 }
@@ -97,6 +98,8 @@ pub(crate) struct AtWork(Arc<Active>);
 impl Active {
     fn begin(self: &Arc<Self>) -> AtWork {
         self.streams.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_waiters();
         AtWork(Arc::clone(self))
     }
 
@@ -105,15 +108,17 @@ impl Active {
         self.progress.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits until every stream has ended, but for no longer than [`DRAIN_IDLE`]
-    /// without any client taking anything, and not beyond `end`.
-    pub(crate) async fn drain(&self, end: Instant) {
+    /// Waits until `expected` streams have come and every one has ended, but for no
+    /// longer than [`DRAIN_IDLE`] without any client taking anything, and not
+    /// beyond `end`.
+    pub(crate) async fn drain(&self, expected: u64, end: Instant) {
         loop {
             let progress = self.progress.load(Ordering::Relaxed);
             let all_ended = async {
                 loop {
                     let changed = self.changed.notified();
-                    if self.streams.load(Ordering::Relaxed) == 0 {
+                    let come = self.begun.load(Ordering::Relaxed) >= expected;
+                    if come && self.streams.load(Ordering::Relaxed) == 0 {
                         return;
                     }
                     changed.await;

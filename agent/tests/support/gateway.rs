@@ -339,7 +339,7 @@ impl Shared {
                 if state.seen_reports.insert((run.clone(), seq)) {
                     self.reports.send(report).unwrap();
                 }
-                ControlToAgent::Ack { seq }
+                ControlToAgent::Ack { seq, streams: 0 }
             }
             AgentMessage::CommandDone { id, error } => {
                 *state.done_counts.entry(id).or_default() += 1;

@@ -31,7 +31,8 @@ impl Control {
             } => self.agent_hello(connection, run, certificate_sha256).await,
             AgentMessage::Report { seq, report } => {
                 self.agent_report(run, report).await?;
-                let ack = ControlToAgent::Ack { seq };
+                let streams = self.store.run(run).await?.map_or(0, |run| run.streams);
+                let ack = ControlToAgent::Ack { seq, streams };
                 self.post_or_forget(connection, serde_json::to_string(&ack)?)
                     .await;
                 Ok(())
@@ -59,9 +60,6 @@ impl Control {
         let Some((record, ())) = changed else {
             return Ok(());
         };
-        let welcome = ControlToAgent::Welcome { version: VERSION };
-        self.post_or_forget(connection, serde_json::to_string(&welcome)?)
-            .await;
         let peer = Peer {
             namespace: record.namespace.clone(),
             token: None,
@@ -70,7 +68,11 @@ impl Control {
             over: false,
         };
         self.store.put_peer(&record.peer, &peer).await?;
+        // Before the process may start, so that no stream is promised after its end.
         self.open_waiting_streams(run, &record).await?;
+        let welcome = ControlToAgent::Welcome { version: VERSION };
+        self.post_or_forget(connection, serde_json::to_string(&welcome)?)
+            .await;
         if record.started {
             self.repeat_commands(connection, run).await?;
         }
@@ -90,7 +92,9 @@ impl Control {
                 self.store.take_waiter(&record.container, &waiter).await?;
                 continue;
             };
-            let target = self.stream_target(run, record, &meta.peer, operation.clone())?;
+            let target = self
+                .stream_target(run, record, &meta.peer, operation.clone())
+                .await?;
             if let Some(target) = target
                 && self.store.take_waiter(&record.container, &waiter).await?
             {

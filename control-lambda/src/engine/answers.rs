@@ -76,11 +76,12 @@ impl Control {
         }
     }
 
-    /// Whether a stream to this run could be opened now, and how.
+    /// Whether a stream to this run could be opened now, and how. It counts as
+    /// allowed: the agent waits for it before it ends.
     ///
     /// # Errors
-    /// When the grant cannot be written.
-    pub(crate) fn stream_target(
+    /// When the store fails or the grant cannot be written.
+    pub(crate) async fn stream_target(
         &self,
         run: &RunId,
         record: &RunRecord,
@@ -92,6 +93,9 @@ impl Control {
         else {
             return Ok(None);
         };
+        self.store
+            .update_run(run, |record| record.streams += 1)
+            .await?;
         let now = self.environment.now();
         let grant = self.sign_grant(run, operation)?;
         let ticket = Ticket::issue(

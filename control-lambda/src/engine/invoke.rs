@@ -72,6 +72,7 @@ impl Control {
             connection: None,
             certificate_sha256: None,
             started: false,
+            streams: 0,
             next_command: 1,
             logs: None,
         };

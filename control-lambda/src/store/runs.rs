@@ -28,6 +28,8 @@ pub struct RunRecord {
     pub certificate_sha256: Option<String>,
     /// Whether its process has been reported as running: from then on commands reach it.
     pub started: bool,
+    /// How many streams to its agent have been allowed.
+    pub streams: u64,
     /// The number of the next command.
     pub next_command: u64,
     /// Where its log is, since it ended.

@@ -235,6 +235,11 @@ pub enum ControlToAgent {
     Ack {
         /// The number.
         seq: u64,
+        /// How many streams to this run the control plane has allowed so far. Before
+        /// its end the agent waits, for its drain time, for those that have not
+        /// come yet: a process may be over before its client's stream is there.
+        #[serde(default)]
+        streams: u64,
     },
     /// Do this once; answer with `CommandDone`.
     Command {

@@ -65,8 +65,9 @@ pub(crate) async fn open(
     let control = context.control;
     if let Some(run) = container.lifecycle.current_run()
         && let Some(record) = control.store.run(&run.id).await?
-        && let Some(target) =
-            control.stream_target(&run.id, &record, context.peer()?, operation.clone())?
+        && let Some(target) = control
+            .stream_target(&run.id, &record, context.peer()?, operation.clone())
+            .await?
     {
         let first = vec![Part::Head(head), Part::Stream(target), Part::End];
         // Complete as it is: nothing of it is stored.

@@ -50,7 +50,10 @@ pub async fn logs(context: &Context<'_>, reference: &str) -> ApiResult {
     if earlier.is_empty() {
         return super::attach::open(context, &container, head, operation).await;
     }
-    match control.stream_target(&run, &record, context.peer()?, operation)? {
+    match control
+        .stream_target(&run, &record, context.peer()?, operation)
+        .await?
+    {
         Some(target) => {
             let data = Bytes::from(render::render(&earlier, &query));
             let first = vec![

@@ -74,7 +74,9 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
         control.tell(&exec.run, pending).await?;
         return Ok(answer);
     }
-    let Some(target) = control.stream_target(&exec.run, &record, context.peer()?, operation)?
+    let Some(target) = control
+        .stream_target(&exec.run, &record, context.peer()?, operation)
+        .await?
     else {
         return Err(ApiError::new(
             503,
