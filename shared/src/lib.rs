@@ -14,3 +14,4 @@ pub mod protocol;
 pub mod quic;
 pub mod spec;
 pub mod timestamp;
+pub mod wire;

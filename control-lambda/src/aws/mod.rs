@@ -3,6 +3,7 @@
 //! *Invariant:* no type of an AWS SDK crate is named outside this module.
 
 pub mod blobs;
+pub mod functions;
 pub mod relay;
 pub mod sdk;
 pub mod table;
