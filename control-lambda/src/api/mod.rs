@@ -10,6 +10,7 @@ pub mod exec;
 pub mod filters;
 pub mod go_json;
 pub mod human;
+pub mod images;
 pub mod query;
 pub mod router;
 pub mod signal;

@@ -5,7 +5,7 @@ use sockerless_shared::ids::Namespace;
 
 use super::query::Query;
 use super::version::ApiVersion;
-use super::{ApiError, ApiResult, Context, containers, exec, system};
+use super::{ApiError, ApiResult, Context, containers, exec, images, system};
 use crate::engine::Control;
 
 /// Finds the operation and carries it out.
@@ -66,6 +66,11 @@ enum Operation<'a> {
     ExecStart(&'a str),
     ExecInspect(&'a str),
     ExecResize(&'a str),
+    ImageList,
+    ImageLoad,
+    ImageInspect(String),
+    ImageTag(String),
+    ImageRemove(String),
     /// An operation that Docker has and this has not.
     Missing {
         operation: &'static str,
@@ -95,6 +100,11 @@ impl<'a> Operation<'a> {
             ("POST", ["containers", id, "pause"]) => Self::ContainerPause(id),
             ("POST", ["containers", id, "unpause"]) => Self::ContainerUnpause(id),
             ("POST", ["containers", id, "exec"]) => Self::ExecCreate(id),
+            ("GET", ["images", "json"]) => Self::ImageList,
+            ("POST", ["images", "load"]) => Self::ImageLoad,
+            ("GET", ["images", name @ .., "json"]) => Self::ImageInspect(name.join("/")),
+            ("POST", ["images", name @ .., "tag"]) => Self::ImageTag(name.join("/")),
+            ("DELETE", ["images", name @ ..]) => Self::ImageRemove(name.join("/")),
             ("POST", ["exec", id, "start"]) => Self::ExecStart(id),
             ("GET", ["exec", id, "json"]) => Self::ExecInspect(id),
             ("POST", ["exec", id, "resize"]) => Self::ExecResize(id),
@@ -180,6 +190,11 @@ impl<'a> Operation<'a> {
             Self::ExecStart(id) => exec::start::start(context, id).await,
             Self::ExecInspect(id) => exec::inspect::inspect(context, id).await,
             Self::ExecResize(id) => exec::resize::resize(context, id).await,
+            Self::ImageList => images::list::list(context).await,
+            Self::ImageLoad => images::load::load(context).await,
+            Self::ImageInspect(name) => images::inspect::inspect(context, &name).await,
+            Self::ImageTag(name) => images::tag::tag(context, &name).await,
+            Self::ImageRemove(name) => images::remove::remove(context, &name).await,
             Self::Missing {
                 operation,
                 container,

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use super::digest::Digest;
 use super::feed;
-use super::layer::LayerPath;
 use super::layer::compression::{Compression, MAGIC_BYTES, decoder};
+use super::layer::{LayerPath, tar_error};
 use super::manifest::{Descriptor, Index, MAX_MANIFEST_BYTES};
 use crate::ports::blobs::{BlobError, ByteStream};
 
@@ -28,14 +28,14 @@ const MAX_TAGS: usize = 1000;
 const MAX_HEADER_BYTES: usize = 4 * 1024 * 1024;
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// Why an archive was not taken.
+/// Why an archive was not taken. Where Docker has words for it, they are Docker's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ArchiveError {
     /// The body ended or failed before the archive did.
-    #[error("image archive broke off: {0}")]
+    #[error("{0}")]
     Interrupted(String),
     /// Not a tar archive, or damaged.
-    #[error("image archive is damaged: {0}")]
+    #[error("{0}")]
     Corrupt(String),
     /// Too large.
     #[error("image archive has more than {MAX_ARCHIVE_BYTES} bytes, the most that is allowed")]
@@ -58,7 +58,7 @@ pub enum ArchiveError {
     #[error("image archive has no file {0:?}, which its manifest names")]
     Missing(String),
     /// A name that leads out of the archive.
-    #[error("image archive entry {0:?} lies outside of the archive")]
+    #[error("invalid entry name {0:?}")]
     Outside(String),
 }
 
@@ -278,9 +278,7 @@ impl ArchiveReader {
                     if self.buffer.iter().all(|b| *b == 0) && self.entries > 0 {
                         return Ok(None);
                     }
-                    return Err(ArchiveError::Interrupted(
-                        "it ends in the middle of an entry's header".to_owned(),
-                    ));
+                    return Err(ArchiveError::Interrupted("unexpected EOF".to_owned()));
                 }
                 Ok(ParseEvent::Entry { consumed, entry }) => {
                     let is_file =
@@ -304,12 +302,13 @@ impl ArchiveReader {
                 }
                 Ok(ParseEvent::SparseEntry { .. }) => {
                     return Err(ArchiveError::Corrupt(
-                        "it has a sparse file; pack it again without --sparse".to_owned(),
+                        "image archive has a sparse file; pack it again without --sparse"
+                            .to_owned(),
                     ));
                 }
                 Ok(ParseEvent::GlobalExtensions { consumed, .. }) => (consumed, None),
                 Ok(ParseEvent::End { .. }) => return self.drain().await.map(|()| None),
-                Err(e) => return Err(ArchiveError::Corrupt(e.to_string())),
+                Err(e) => return Err(ArchiveError::Corrupt(tar_error(&e))),
             };
             self.advance(consumed);
             self.entries += 1;
@@ -331,9 +330,7 @@ impl ArchiveReader {
     pub async fn content_piece(&mut self) -> Result<Option<Bytes>, ArchiveError> {
         while self.content > 0 || self.padding > 0 {
             if self.buffer.is_empty() && !self.fill(1).await? {
-                return Err(ArchiveError::Interrupted(
-                    "it ends in the middle of a file".to_owned(),
-                ));
+                return Err(ArchiveError::Interrupted("unexpected EOF".to_owned()));
             }
             let was_content = self.content > 0;
             let left = if was_content {
@@ -384,7 +381,7 @@ impl ArchiveReader {
     async fn fill(&mut self, wanted: usize) -> Result<bool, ArchiveError> {
         if wanted > MAX_HEADER_BYTES {
             return Err(ArchiveError::Corrupt(format!(
-                "an entry's header is larger than {MAX_HEADER_BYTES} bytes"
+                "image archive has an entry whose header is larger than {MAX_HEADER_BYTES} bytes"
             )));
         }
         while self.buffer.len() < wanted {
@@ -400,7 +397,11 @@ impl ArchiveReader {
                     }
                     self.buffer.extend_from_slice(&piece);
                 }
-                Some(Err(e)) => return Err(ArchiveError::Interrupted(e.to_string())),
+                Some(Err(e)) => {
+                    return Err(ArchiveError::Interrupted(format!(
+                        "image archive broke off: {e}"
+                    )));
+                }
             }
         }
         Ok(true)
@@ -448,7 +449,11 @@ async fn decompressed(mut body: ByteStream) -> Result<ByteStream, ArchiveError> 
         match body.next().await {
             None => break,
             Some(Ok(piece)) => start.extend_from_slice(&piece),
-            Some(Err(e)) => return Err(ArchiveError::Interrupted(e.to_string())),
+            Some(Err(e)) => {
+                return Err(ArchiveError::Interrupted(format!(
+                    "image archive broke off: {e}"
+                )));
+            }
         }
     }
     let compression = Compression::of(&start);

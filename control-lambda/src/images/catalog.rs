@@ -71,11 +71,11 @@ pub struct ImageRecord {
     pub manifest: Digest,
     /// Its config and layers in the registry.
     pub blobs: Vec<Digest>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    /// Its labels, if its config has any to list, be the list empty.
+    pub labels: Option<BTreeMap<String, String>>,
     /// Its names, in their full form.
     pub references: BTreeSet<String>,
-    /// When it last got a name.
+    /// When it last got a name by `tag` or `import`.
     pub last_tagged: Option<Timestamp>,
 }
 
@@ -233,7 +233,9 @@ impl Catalog {
         }
     }
 
-    /// Gives an image a name, taking it from the image that had it.
+    /// Gives an image a name, taking it from the image that had it. `told` says
+    /// whether this counts as the image's last time to be tagged, which in Docker
+    /// it does not for `load` and `pull`.
     ///
     /// # Errors
     /// [`CatalogError::NoSuchImage`], [`CatalogError::TooManyReferences`], [`CatalogError::Busy`].
@@ -242,6 +244,7 @@ impl Catalog {
         namespace: &Namespace,
         id: &Digest,
         reference: &Reference,
+        told: bool,
         now: Timestamp,
     ) -> Result<Tagged, CatalogError> {
         let name = reference.clone().key().to_string();
@@ -271,7 +274,9 @@ impl Catalog {
             if image.value.references.len() > MAX_REFERENCES {
                 return Err(CatalogError::TooManyReferences(*id));
             }
-            image.value.last_tagged = Some(now);
+            if told {
+                image.value.last_tagged = Some(now);
+            }
             writes.push(put_image(namespace, &image)?);
             let condition = before.map_or(Condition::Absent, |b| Condition::Version(b.version));
             writes.push(put(
@@ -405,6 +410,37 @@ impl Catalog {
         })
         .await?;
         Ok(reachable)
+    }
+
+    /// What is kept for the images of a namespace, those included that are
+    /// removed but have containers still.
+    ///
+    /// # Errors
+    /// [`CatalogError::Table`].
+    pub async fn contents(
+        &self,
+        namespace: &Namespace,
+        now: Timestamp,
+    ) -> Result<Vec<(Digest, Content)>, CatalogError> {
+        let mut contents = Vec::new();
+        let suffix = format!("#{namespace}");
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .table
+                .query(CONTENT, "", after.as_deref(), PAGE, now)
+                .await?;
+            for item in &page {
+                let id = item.key.sort.strip_suffix(&suffix);
+                if let Some(id) = id.and_then(|id| id.parse().ok()) {
+                    contents.push((id, decode(&item.key, &item.body)?));
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.key.sort.clone()),
+                _ => return Ok(contents),
+            }
+        }
     }
 
     async fn image(

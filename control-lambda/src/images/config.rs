@@ -68,6 +68,12 @@ pub struct ImageConfig {
     pub config: Option<RunConfig>,
     /// The layers.
     pub rootfs: Option<RootFs>,
+    /// What the container was configured as that this image was committed from.
+    #[serde(default)]
+    pub container_config: Option<serde_json::Map<String, serde_json::Value>>,
+    /// And which container that was.
+    #[serde(default, deserialize_with = "or_default")]
+    pub container: String,
     /// How it came to be.
     #[serde(default, deserialize_with = "or_default")]
     pub history: Vec<History>,
@@ -183,12 +189,8 @@ pub struct RunConfig {
     )]
     pub working_dir: String,
     /// `LABEL`.
-    #[serde(
-        default,
-        skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "or_default"
-    )]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
     /// `STOPSIGNAL`.
     #[serde(
         default,
@@ -271,7 +273,8 @@ impl ImageConfig {
         let labels: usize = config
             .config
             .iter()
-            .flat_map(|c| &c.labels)
+            .filter_map(|c| c.labels.as_ref())
+            .flatten()
             .map(|(key, value)| key.len() + value.len() + 8)
             .sum();
         if labels > MAX_RECORD_BYTES {

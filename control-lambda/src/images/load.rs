@@ -12,6 +12,7 @@ use super::catalog::{ImageRecord, Tagged};
 use super::config::{ImageConfig, MAX_CONFIG_BYTES};
 use super::digest::{DiffId, Digest};
 use super::feed;
+use super::layer::LayerError;
 use super::manifest::{
     Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestOrIndex, media,
 };
@@ -45,6 +46,16 @@ pub enum LoadError {
         expected: usize,
         /// In the config.
         actual: usize,
+    },
+    /// A layer is not the one that the config names. The text is Docker's.
+    #[error("invalid diffID for layer {layer}: expected \"{expected}\", got \"{actual}\"")]
+    DiffId {
+        /// Which, counted from the lowest.
+        layer: usize,
+        /// In the config.
+        expected: DiffId,
+        /// What it is.
+        actual: DiffId,
     },
     /// A name in the archive that is none. The text is Docker's.
     #[error("invalid tag {0:?}")]
@@ -130,7 +141,8 @@ impl Images {
                     .await?;
             }
         }
-        if !has_names && !ids.is_empty() {
+        // Also when there was no image at all: Docker sends an empty message then.
+        if !has_names {
             progress.message(Message::stream(ids)).await;
         }
         drop(pins);
@@ -149,7 +161,7 @@ impl Images {
     ) -> Result<(), LoadError> {
         let now = self.environment.now();
         let familiar = name.familiar();
-        if let Tagged::Moved(old) = self.catalog.tag(namespace, id, name, now).await? {
+        if let Tagged::Moved(old) = self.catalog.tag(namespace, id, name, false, now).await? {
             let text = format!(
                 "The image {familiar} already exists, renaming the old one with ID {old} to empty string\n"
             );
@@ -315,14 +327,15 @@ impl Images {
         }
         let mut size = 0u64;
         let mut descriptors = Vec::with_capacity(layers.len());
-        for (layer, blob) in layers.iter().zip(&found.layers) {
+        for (number, (layer, blob)) in layers.iter().zip(&found.layers).enumerate() {
             let descriptor = self.layer_descriptor(blob).await?;
             pins.pin(layer.0).await;
             let bytes = match self.layers.stat(layer).await? {
-                Some(bytes) if known.contains(&(*blob, *layer)) => bytes,
-                Some(_) => self.load_layer(layer, &descriptor, true, progress).await?,
-                None => self.load_layer(layer, &descriptor, quiet, progress).await?,
+                Some(bytes) if known.contains(&(*blob, *layer)) => Ok(bytes),
+                Some(_) => self.load_layer(layer, &descriptor, true, progress).await,
+                None => self.load_layer(layer, &descriptor, quiet, progress).await,
             };
+            let bytes = bytes.map_err(|error| in_layer(number, error))?;
             size = size.saturating_add(bytes);
             if size > self.limits.layer.unpacked_bytes {
                 return Err(StoreError::TooLarge(self.limits.layer.unpacked_bytes).into());
@@ -385,6 +398,19 @@ impl Images {
         };
         let (added, ()) = tokio::join!(add, report);
         Ok(added?)
+    }
+}
+
+fn in_layer(layer: usize, error: LoadError) -> LoadError {
+    match error {
+        LoadError::Store(StoreError::Layer(LayerError::WrongDiffId { expected, actual })) => {
+            LoadError::DiffId {
+                layer,
+                expected,
+                actual,
+            }
+        }
+        other => other,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod pins;
 pub mod platform;
 pub mod progress;
 pub mod reference;
+pub mod remove;
 pub mod store;
 
 pub use digest::{DiffId, Digest};

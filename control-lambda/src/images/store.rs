@@ -147,11 +147,7 @@ impl Images {
             blobs: std::iter::once(parts.config.digest)
                 .chain(parts.layers.iter().map(|layer| layer.digest))
                 .collect(),
-            labels: image
-                .config
-                .as_ref()
-                .map(|c| c.labels.clone())
-                .unwrap_or_default(),
+            labels: image.config.as_ref().and_then(|c| c.labels.clone()),
             references: Default::default(),
             last_tagged: None,
         })

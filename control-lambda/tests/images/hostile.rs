@@ -30,22 +30,17 @@ async fn refused_layer(layer: Vec<u8>, why: &str) {
 #[tokio::test]
 async fn entries_that_lead_out() {
     for name in ["../evil", "a/../../evil", "/../evil", ".."] {
-        refused_layer(Tar::new().file(name, b"x").end(), "outside of the image").await;
+        refused_layer(Tar::new().file(name, b"x").end(), "invalid entry name").await;
     }
-    refused_layer(Tar::new().folder("../evil/").end(), "outside of the image").await;
+    refused_layer(Tar::new().folder("../evil/").end(), "invalid entry name").await;
     refused_layer(
         Tar::new().hard_link("x", "../../../../etc/passwd").end(),
-        "outside of the image",
+        "invalid hardlink target",
     )
     .await;
-    refused_layer(
-        Tar::new().symlink("a/x", "../../etc").end(),
-        "leads out of the image",
-    )
-    .await;
-    refused_layer(Tar::new().file("a/.wh...", b"").end(), "no file can have").await;
-    refused_layer(Tar::new().file(".wh..", b"").end(), "no file can have").await;
-    refused_layer(Tar::new().file(".wh.", b"").end(), "no file can have").await;
+    refused_layer(Tar::new().file("a/.wh...", b"").end(), "invalid whiteout").await;
+    refused_layer(Tar::new().file(".wh..", b"").end(), "invalid whiteout").await;
+    refused_layer(Tar::new().file(".wh.", b"").end(), "invalid whiteout").await;
     refused_layer(Tar::new().file("./", b"x").end(), "no file can have").await;
 }
 
@@ -97,7 +92,7 @@ async fn links_do_not_lead_out_of_the_folder() {
 async fn hard_links_to_nothing() {
     for target in ["missing", "etc/passwd", "x", "folder"] {
         let layer = Tar::new().folder("folder/").hard_link("x", target).end();
-        refused_layer(layer, "not in the same layer").await;
+        refused_layer(layer, "no such file or directory").await;
     }
 }
 
@@ -107,7 +102,7 @@ async fn wrong_digests() {
     let other = Tar::new().file("f", b"y").end();
     refused(
         &docker_archive(&config(&[layer.clone()]), &["x:1"], &[other.clone()]),
-        "which the image names",
+        "invalid diffID for layer 0",
     )
     .await;
     // A blob whose name lies.
@@ -124,7 +119,7 @@ async fn wrong_digests() {
     place.load(&image("good", &[layer.clone()])).await.unwrap();
     let lie = docker_archive(&config(&[layer]), &["x:1"], &[other]);
     let error = place.load(&lie).await.unwrap_err().to_string();
-    assert!(error.contains("which the image names"), "{error}");
+    assert!(error.contains("invalid diffID for layer 0"), "{error}");
 }
 
 #[tokio::test]
@@ -215,12 +210,12 @@ async fn headers_that_eat_memory() {
     let layer = Tar::new().cut_file("f", u64::MAX >> 12, b"short");
     refused_layer(layer, "more than 10737418240 bytes").await;
     let layer = Tar::new().cut_file("f", 5000, b"short");
-    refused_layer(layer, "middle of a file").await;
+    refused_layer(layer, "unexpected EOF").await;
 }
 
 #[tokio::test]
 async fn layers_that_are_none() {
-    refused_layer(vec![b'x'; 5000], "damaged").await;
+    refused_layer(vec![b'x'; 5000], "invalid tar header").await;
     let layer = Tar::new().file("f", &vec![1; 10_000]).end();
     let mut broken = gzip(&layer);
     let middle = broken.len() / 2;
@@ -232,12 +227,12 @@ async fn layers_that_are_none() {
     let cut = gzip(&layer)[..middle].to_vec();
     refused(
         &docker_archive(&config(&[layer]), &["x:1"], &[cut]),
-        "ends too early",
+        "unexpected EOF",
     )
     .await;
     refused_layer(
         Tar::new().raw("f", b'Z', "", 0o644, b"").end(),
-        "unknown type",
+        "unhandled tar header type 90",
     )
     .await;
     refused(&image("x", &[b"BZh9aaaa".to_vec()]), "bzip2").await;
@@ -245,8 +240,8 @@ async fn layers_that_are_none() {
 
 #[tokio::test]
 async fn archives_that_are_none() {
-    refused(b"", "broke off").await;
-    refused(&vec![b'x'; 5000], "damaged").await;
+    refused(b"", "unexpected EOF").await;
+    refused(&vec![b'x'; 5000], "invalid tar header").await;
     refused(
         &vec![0; 10_240],
         "neither a manifest.json nor an index.json",
@@ -285,18 +280,18 @@ async fn archives_that_are_none() {
         let archive = Tar::new().file("manifest.json", manifest.to_string().as_bytes());
         let error = place().load(&archive.end()).await.unwrap_err().to_string();
         assert!(
-            error.contains("has no file") || error.contains("outside of the archive"),
+            error.contains("has no file") || error.contains("invalid entry name"),
             "{error}"
         );
     }
     refused(
         &Tar::new().file("../evil", b"x").end(),
-        "outside of the archive",
+        "invalid entry name",
     )
     .await;
     refused(
         &Tar::new().symlink("a", "../../etc/passwd").end(),
-        "outside of the archive",
+        "invalid entry name",
     )
     .await;
     let many = (0..20_001).fold(Tar::new(), |tar, i| tar.folder(&format!("{i}/")));
@@ -388,7 +383,7 @@ async fn a_client_that_goes_away_leaves_nothing() {
         assert_eq!(left, Vec::<String>::new(), "{at}");
         // And one that is cut off.
         let cut = place.load(&archive[..at]).await.unwrap_err().to_string();
-        assert!(cut.contains("broke off"), "{cut}");
+        assert!(cut.contains("unexpected EOF"), "{cut}");
         assert_eq!(place.leftovers().await, Vec::<String>::new(), "{at}");
     }
 }

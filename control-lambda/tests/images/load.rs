@@ -33,7 +33,7 @@ async fn a_docker_archive_is_loaded_with_all_its_names() {
     assert_eq!(find(&image.id.to_string()).await.unwrap(), image);
     assert_eq!(find(&image.id.short()).await.unwrap(), image);
     assert_eq!(image.size, 6);
-    assert_eq!(image.labels["made.by"], "hand");
+    assert_eq!(image.labels.unwrap()["made.by"], "hand");
     assert_eq!(
         find("x").await.unwrap_err().to_string(),
         "No such image: x:latest"

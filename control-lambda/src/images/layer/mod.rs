@@ -11,6 +11,7 @@ mod reader;
 pub mod sink;
 
 pub use path::LayerPath;
+pub(crate) use reader::tar_error;
 pub use reader::{LayerRead, read};
 pub use sink::{Attributes, Discard, LayerSink};
 
@@ -38,34 +39,32 @@ impl Default for LayerLimits {
     }
 }
 
-/// Why a layer was not taken.
+/// Why a layer was not taken. Where Docker has words for it, they are Docker's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LayerError {
     /// The bytes ended or failed before the layer did.
-    #[error("layer broke off: {0}")]
+    #[error("{0}")]
     Interrupted(String),
     /// Not gzip, zstd or tar, or damaged.
-    #[error("layer is damaged: {0}")]
+    #[error("{0}")]
     Corrupt(String),
     /// A name that leads out of the image.
-    #[error("layer entry {0:?} lies outside of the image")]
+    #[error("invalid entry name {0:?}")]
     Outside(String),
-    /// A symbolic link that leads out of the image.
-    #[error("invalid symlink {path:?} -> {target:?}: it leads out of the image")]
-    SymlinkOutside {
-        /// The link.
-        path: String,
-        /// Where it leads.
-        target: String,
-    },
+    /// A hard link that leads out of the image.
+    #[error("invalid hardlink target {0:?}")]
+    HardLinkOutside(String),
     /// A hard link to something that the layer does not have.
-    #[error("hard link {path:?} -> {target:?}: its target is not in the same layer")]
+    #[error("linkat {target} {path}: no such file or directory")]
     HardLinkTarget {
         /// The link.
         path: String,
         /// What it names.
         target: String,
     },
+    /// A whiteout of nothing.
+    #[error("invalid whiteout entry {0:?}")]
+    Whiteout(String),
     /// A name that no file may have.
     #[error("layer entry {0:?} has a name that no file can have")]
     Name(String),
@@ -76,7 +75,9 @@ pub enum LayerError {
     #[error("layer has more than {0} entries, the most that is allowed")]
     TooManyEntries(u64),
     /// Not the content that the image's config names.
-    #[error("layer's content has the digest {actual} and not {expected}, which the image names")]
+    #[error(
+        "layer's content has the digest {actual} and not {expected}, which the image's config names"
+    )]
     WrongDiffId {
         /// What the config says.
         expected: DiffId,

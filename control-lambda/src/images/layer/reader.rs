@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 use tar_core::EntryType;
-use tar_core::parse::{Limits as TarLimits, ParseEvent, ParsedEntry, Parser};
+use tar_core::parse::{Limits as TarLimits, ParseError, ParseEvent, ParsedEntry, Parser};
 
 use super::super::digest::{DiffId, Digest};
 use super::path::shown;
@@ -67,9 +67,7 @@ pub fn read(
                 if stream.buffered().iter().all(|b| *b == 0) {
                     break;
                 }
-                return Err(LayerError::Interrupted(
-                    "it ends in the middle of an entry's header".to_owned(),
-                ));
+                return Err(unexpected_end());
             }
             Ok(ParseEvent::Entry { consumed, entry }) => {
                 let whole = vec![(0, entry.size)];
@@ -90,7 +88,7 @@ pub fn read(
                 stream.consume(consumed);
                 break;
             }
-            Err(e) => return Err(LayerError::Corrupt(e.to_string())),
+            Err(e) => return Err(LayerError::Corrupt(tar_error(&e))),
         };
         stream.consume(consumed);
         let Some(entry) = entry else { continue };
@@ -158,16 +156,21 @@ impl Entry {
             } else if hidden.starts_with(b".wh.") {
                 Kind::Skipped
             } else {
-                Kind::Whiteout(path.with_file_name(hidden)?)
+                let hidden = path.with_file_name(hidden);
+                Kind::Whiteout(hidden.map_err(|_| LayerError::Whiteout(shown(&entry.path)))?)
             }
         } else {
             match entry.entry_type {
                 EntryType::Directory => Kind::Directory,
-                EntryType::Symlink => {
-                    path.symlink_target(target())?;
-                    Kind::Symlink(target().to_vec())
+                // Wherever it leads, it leads there from the container's own root.
+                EntryType::Symlink if target().contains(&0) || target().is_empty() => {
+                    return Err(LayerError::Name(shown(&entry.path)));
                 }
-                EntryType::Link => Kind::HardLink(LayerPath::new(target())?),
+                EntryType::Symlink => Kind::Symlink(target().to_vec()),
+                EntryType::Link => Kind::HardLink(
+                    LayerPath::new(target())
+                        .map_err(|_| LayerError::HardLinkOutside(shown(target())))?,
+                ),
                 EntryType::Fifo => Kind::Fifo,
                 EntryType::Char | EntryType::Block => Kind::Skipped,
                 EntryType::Regular | EntryType::Continuous | EntryType::GnuSparse
@@ -183,9 +186,8 @@ impl Entry {
                 }
                 other => {
                     return Err(LayerError::Corrupt(format!(
-                        "entry {:?} is of unknown type {:?}",
-                        shown(&entry.path),
-                        other.to_byte() as char
+                        "unhandled tar header type {}",
+                        other.to_byte()
                     )));
                 }
             }
@@ -385,9 +387,7 @@ impl<R: Read> Stream<R> {
     ) -> Result<(), LayerError> {
         while bytes > 0 {
             if self.start == self.end && !self.refill()? {
-                return Err(LayerError::Interrupted(
-                    "it ends in the middle of a file".to_owned(),
-                ));
+                return Err(unexpected_end());
             }
             let available = self.end - self.start;
             let now = usize::try_from(bytes).map_or(available, |bytes| bytes.min(available));
@@ -425,15 +425,25 @@ fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize, LayerEr
     }
 }
 
+fn unexpected_end() -> LayerError {
+    LayerError::Interrupted("unexpected EOF".to_owned())
+}
+
+/// A header that is none has Docker's words, everything else the parser's own.
+pub(crate) fn tar_error(error: &ParseError) -> String {
+    match error {
+        ParseError::Header(_) => "archive/tar: invalid tar header".to_owned(),
+        other => format!("layer is damaged: {other}"),
+    }
+}
+
 /// Errors of the decoders mean damage, those of what feeds them mean interruption.
 fn read_error(error: io::Error) -> LayerError {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-            LayerError::Corrupt(error.to_string())
+            LayerError::Corrupt(format!("layer is damaged: {error}"))
         }
-        io::ErrorKind::UnexpectedEof => {
-            LayerError::Interrupted("its compressed stream ends too early".to_owned())
-        }
-        _ => LayerError::Interrupted(error.to_string()),
+        io::ErrorKind::UnexpectedEof => unexpected_end(),
+        _ => LayerError::Interrupted(format!("layer broke off: {error}")),
     }
 }

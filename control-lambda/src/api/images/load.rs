@@ -1,0 +1,68 @@
+//! `POST /images/load` (Engine API, `ImageLoad`).
+
+use bytes::BytesMut;
+use sockerless_shared::answer::{Answer, Response};
+
+use super::release_unused;
+use crate::api::{ApiError, ApiResult, Context, head};
+use crate::images::platform::Platform;
+use crate::images::progress::Message;
+
+/// Loads the images of an archive, of which the body is the tar. What goes wrong
+/// with it is told within the answer, whose status is 200 all the same.
+///
+/// # Errors
+/// 400 for a platform that is none.
+pub async fn load(context: &Context<'_>) -> ApiResult {
+    let quiet = context.query.flag_or("quiet", true);
+    let images = &context.control.images;
+    let platform = match context.query.text("platform") {
+        "" => None,
+        text => Some(platform_json(text)?),
+    };
+    release_unused(context).await?;
+    let body = context.body_stream().await?;
+    let mut messages: Vec<Message> = Vec::new();
+    let outcome = images
+        .load(
+            context.namespace,
+            body,
+            platform.as_ref(),
+            quiet,
+            &mut messages,
+        )
+        .await;
+    if let Err(error) = outcome {
+        tracing::info!(%error, "an image archive was not loaded");
+        messages.push(Message::failure(error.to_string()));
+    }
+    let mut text = BytesMut::new();
+    for message in &messages {
+        text.extend_from_slice(message.line().as_bytes());
+    }
+    Ok(Answer::Final(Response {
+        head: head(200, "application/json"),
+        body: text.freeze(),
+        cache_s: 0,
+    }))
+}
+
+/// `{"os": …, "architecture": …, "variant": …}`, since API 1.48.
+fn platform_json(text: &str) -> Result<Platform, ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Wanted {
+        #[serde(default)]
+        os: String,
+        #[serde(default)]
+        architecture: String,
+        #[serde(default)]
+        variant: String,
+    }
+    let wanted: Wanted = serde_json::from_str(text)
+        .map_err(|error| ApiError::new(400, format!("failed to parse platform: {error}")))?;
+    Ok(Platform::of(
+        &wanted.os,
+        &wanted.architecture,
+        &wanted.variant,
+    ))
+}

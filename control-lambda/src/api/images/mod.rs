@@ -1,0 +1,55 @@
+//! Operations on images, one a file.
+
+pub mod inspect;
+pub mod list;
+pub mod load;
+pub mod remove;
+pub mod tag;
+mod time;
+
+use sockerless_shared::lifecycle::Phase;
+
+use super::{ApiError, Context};
+use crate::images::Digest;
+use crate::images::remove::User;
+
+/// The name that storage drivers have in `info` and `inspect`.
+pub const STORAGE_DRIVER: &str = "overlay2";
+
+/// The containers of a namespace, by the image that they were made of.
+pub(super) struct Users(Vec<(Digest, User)>);
+
+impl Users {
+    pub(super) async fn of(context: &Context<'_>) -> Result<Self, ApiError> {
+        let containers = context.control.store.containers(context.namespace).await?;
+        let users = containers.into_iter().map(|container| {
+            let running = matches!(container.lifecycle.phase, Phase::Running | Phase::Paused);
+            let user = User {
+                running,
+                container: container.id,
+            };
+            (Digest::from(&container.shape.image), user)
+        });
+        Ok(Self(users.collect()))
+    }
+
+    pub(super) fn of_image(&self, image: &Digest) -> impl Iterator<Item = &User> {
+        self.0
+            .iter()
+            .filter(move |(id, _)| id == image)
+            .map(|(_, user)| user)
+    }
+}
+
+/// Gives up what was kept for containers that are gone meanwhile.
+pub(super) async fn release_unused(context: &Context<'_>) -> Result<(), ApiError> {
+    let users = Users::of(context).await?;
+    context
+        .control
+        .images
+        .release_unused(context.namespace, |image| {
+            users.of_image(image).next().is_some()
+        })
+        .await
+        .map_err(ApiError::from)
+}
