@@ -22,6 +22,9 @@ struct Entry {
     /// JSON pointers into the body; `*` stands for any one name or index.
     paths: Vec<String>,
     why: String,
+    /// Whether it depends on the machine even that there is anything.
+    #[serde(default)]
+    optional: bool,
 }
 
 /// What is normalised everywhere.
@@ -31,6 +34,7 @@ pub struct Rules {
     time: Regex,
     span: Regex,
     id: Regex,
+    server: Regex,
     texts: Vec<(Regex, &'static str)>,
     gaps: Regex,
 }
@@ -59,6 +63,7 @@ impl Rules {
             span: regex(
                 r"(?:Less than a second|About an? (?:minute|hour)|\b\d+ (?:second|minute|hour|day|week|month|year)s?)( ago)?\b",
             )?,
+            server: regex(r"^[A-Z][a-z]+/[\w.+-]+")?,
             id: regex(r"\b(?:[0-9a-f]{64}|[0-9a-f]{12})\b")?,
             texts: vec![
                 // runc 1.2 and later put these words before the cause.
@@ -125,6 +130,10 @@ impl<'a> Normaliser<'a> {
         }
         if let Some(headers) = value["headers"].as_object_mut() {
             headers.remove("date");
+            // A program names itself, and its version.
+            if let Some(Value::String(server)) = headers.get_mut("server") {
+                *server = self.rules.server.replace(server, "<program>").into_owned();
+            }
         }
         let operation = record
             .request
@@ -137,7 +146,7 @@ impl<'a> Normaliser<'a> {
                 if entry.operations.iter().any(|name| name == operation) {
                     for path in &entry.paths {
                         let names: Vec<&str> = path.split('/').skip(1).collect();
-                        replace_by_type(body, &names);
+                        settle(body, &names, entry.optional);
                     }
                 }
             }
@@ -240,8 +249,9 @@ fn stand_in(found: &str, known: &BTreeSet<String>, ids: &mut Vec<String>) -> Str
     format!("<{kind} {number}>")
 }
 
-/// Replaces what is at a path by the name of its type, if there is anything.
-fn replace_by_type(value: &mut Value, path: &[&str]) {
+/// Replaces what is at a path by the name of its type, if there is anything; what
+/// is optional is left out.
+fn settle(value: &mut Value, path: &[&str], optional: bool) {
     let Some((first, rest)) = path.split_first() else {
         let kind = match value {
             Value::Null => "<null>",
@@ -258,16 +268,19 @@ fn replace_by_type(value: &mut Value, path: &[&str]) {
         Value::Object(members) if *first == "*" => {
             members
                 .values_mut()
-                .for_each(|value| replace_by_type(value, rest));
+                .for_each(|value| settle(value, rest, optional));
         }
         Value::Array(values) if *first == "*" => {
             values
                 .iter_mut()
-                .for_each(|value| replace_by_type(value, rest));
+                .for_each(|value| settle(value, rest, optional));
+        }
+        Value::Object(members) if optional && rest.is_empty() => {
+            members.remove(*first);
         }
         Value::Object(members) => {
             if let Some(value) = members.get_mut(*first) {
-                replace_by_type(value, rest);
+                settle(value, rest, optional);
             }
         }
         _ => {}
@@ -368,10 +381,12 @@ mod tests {
     #[test]
     fn only_the_type_of_a_listed_value_is_kept() {
         let mut value = json!({"a": [{"b": 1, "c": 2}, {"b": "x"}]});
-        replace_by_type(&mut value, &["a", "*", "b"]);
+        settle(&mut value, &["a", "*", "b"], false);
         assert_eq!(
             value,
             json!({"a": [{"b": "<number>", "c": 2}, {"b": "<string>"}]})
         );
+        settle(&mut value, &["a", "*", "b"], true);
+        assert_eq!(value, json!({"a": [{"c": 2}, {}]}));
     }
 }
