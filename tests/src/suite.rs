@@ -378,7 +378,7 @@ fn start(settings: &Settings) -> Result<Ready, String> {
             registry: address.to_string(),
             fixtures: fixtures_folder.clone(),
         };
-        let _ = load_images(&stage);
+        load_images(&stage).map_err(|error| format!("{error}\n{}", engine.log()))?;
         stages.push(stage);
     }
     let subject_stage = stages.pop().ok_or("two stages")?;

@@ -18,9 +18,21 @@ pub struct ApiError {
     pub status: u16,
     /// What failed, on what, and what to do.
     pub message: String,
-    /// Whether the usual headers are left out, as Docker's router does before
-    /// it has found a route.
-    pub bare: bool,
+    /// How it is written.
+    pub form: Form,
+}
+
+/// How an error is written: what Docker has got to by then decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// JSON, with the usual headers.
+    Usual,
+    /// JSON without the usual headers: no route was found.
+    Bare,
+    /// JSON, without the header that says whether the daemon is experimental.
+    TooNew,
+    /// Plain text: clients of that age knew no other.
+    TooOld,
 }
 
 impl ApiError {
@@ -30,7 +42,7 @@ impl ApiError {
         Self {
             status,
             message: message.into(),
-            bare: false,
+            form: Form::Usual,
         }
     }
 
@@ -49,22 +61,39 @@ impl ApiError {
     /// The response.
     #[must_use]
     pub fn into_response(self) -> Response {
-        let body = Bytes::from(format!("{}\n", json!({ "message": self.message })));
-        let head = if self.bare {
-            let headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
-            Head {
-                status: self.status,
-                headers,
+        let body = match self.form {
+            Form::TooOld => format!("{}\n", self.message),
+            Form::Usual | Form::Bare | Form::TooNew => {
+                format!("{}\n", json!({ "message": self.message }))
             }
-        } else {
-            super::head(self.status, "application/json")
+        };
+        let head = match self.form {
+            Form::Usual => super::head(self.status, "application/json"),
+            Form::Bare => Head {
+                status: self.status,
+                headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+            },
+            Form::TooNew => without_experimental(super::head(self.status, "application/json")),
+            Form::TooOld => {
+                let head = super::head(self.status, "text/plain; charset=utf-8");
+                let mut head = without_experimental(head);
+                let nosniff = ("X-Content-Type-Options".to_owned(), "nosniff".to_owned());
+                head.headers.push(nosniff);
+                head
+            }
         };
         Response {
             head,
-            body,
+            body: Bytes::from(body),
             cache_s: 0,
         }
     }
+}
+
+fn without_experimental(mut head: Head) -> Head {
+    head.headers
+        .retain(|(name, _)| !name.eq_ignore_ascii_case("Docker-Experimental"));
+    head
 }
 
 impl From<StoreError> for ApiError {

@@ -56,13 +56,13 @@ impl Query {
     /// A whole number; `None` where it is absent or empty.
     ///
     /// # Errors
-    /// 400 in the words of Go's `strconv.Atoi`.
+    /// 500, as Docker gives, in the words of Go's `strconv.Atoi`.
     pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.text(name) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
                 ApiError::new(
-                    400,
+                    500,
                     format!("strconv.Atoi: parsing {}: invalid syntax", go_quote(text)),
                 )
             }),

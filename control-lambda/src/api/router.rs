@@ -3,6 +3,7 @@
 use sockerless_shared::answer::Request;
 use sockerless_shared::ids::Namespace;
 
+use super::error::Form;
 use super::query::Query;
 use super::version::ApiVersion;
 use super::{ApiError, ApiResult, Context, containers, exec, images, system};
@@ -21,17 +22,17 @@ pub async fn route(control: &Control, namespace: &Namespace, request: &Request) 
     let mut segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let asked = segments
         .first()
-        .and_then(|segment| ApiVersion::from_segment(segment));
+        .and_then(|segment| ApiVersion::text_of_segment(segment));
     if asked.is_some() {
         segments.remove(0);
     }
     let Some(operation) = Operation::find(&request.method, &segments) else {
         return Err(ApiError {
-            bare: true,
+            form: Form::Bare,
             ..ApiError::new(404, "page not found")
         });
     };
-    let version = asked.unwrap_or(ApiVersion::NEWEST).check()?;
+    let version = asked.map_or(Ok(ApiVersion::NEWEST), ApiVersion::served)?;
     let context = Context {
         control,
         namespace,

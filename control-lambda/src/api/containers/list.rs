@@ -156,7 +156,7 @@ impl<'a> Choice<'a> {
             tasks_only = match value.as_str() {
                 "true" | "1" => true,
                 "false" | "0" => false,
-                other => return Err(invalid("is-task", other, "")),
+                other => return Err(invalid("is-task", &format!("[{other}]"), "")),
             };
         }
         let mut images = Vec::new();

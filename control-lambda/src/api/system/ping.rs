@@ -15,8 +15,8 @@ const CACHE_S: u32 = 10;
 pub fn ping(context: &Context<'_>) -> ApiResult {
     let mut head = head(200, "text/plain; charset=utf-8");
     let mut add = |name: &str, value: &str| head.headers.push((name.to_owned(), value.to_owned()));
-    // Version 1, the classic builder: clients then do not try BuildKit's session.
-    add("Builder-Version", "1");
+    // Version 2, BuildKit, as an Engine of this version says.
+    add("Builder-Version", "2");
     add("Cache-Control", "no-cache, no-store, must-revalidate");
     add("Pragma", "no-cache");
     add("Swarm", "inactive");
