@@ -131,8 +131,8 @@ mod tests {
         fs::create_dir_all(inside.join("a/b")).unwrap();
         fs::write(inside.join("a/b/.hidden"), "x").unwrap();
         fs::write(inside.join(".sockerless-1"), "a name that is taken").unwrap();
-        fs::set_permissions(inside.join("a/b"), Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(inside.join("a"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(inside.join("a/b"), Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(inside.join("a"), Permissions::from_mode(0o0)).unwrap();
         empty(&inside, &HashSet::new()).unwrap();
         assert_eq!(fs::read_dir(&inside).unwrap().count(), 0);
         assert!(outside.join("kept").exists());

@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(talk.receive(command.clone()), Heard::Nothing);
         assert_eq!(talk.due(secs(0)), []);
         talk.done(7, None);
-        assert_eq!(talk.due(secs(0)), [done.clone()]);
+        assert_eq!(talk.due(secs(0)), std::slice::from_ref(&done));
         assert_eq!(talk.due(secs(1)), []);
         assert_eq!(talk.receive(command), Heard::Nothing);
         assert_eq!(talk.due(secs(1)), [done]);
