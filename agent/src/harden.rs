@@ -1,5 +1,6 @@
-//! What the agent does to itself before anything else, so that a container
-//! under the same user learns nothing from it.
+//! What the agent does to itself and its surroundings before a container runs.
+//! Most of it is there so that a container under the same user learns nothing
+//! from it.
 
 use std::io;
 
@@ -40,6 +41,18 @@ pub(crate) fn forget_environment() {
             *entry = std::ptr::null_mut();
             std::ptr::write_bytes(string, 0, libc::strlen(string));
             entry = entry.add(1);
+        }
+    }
+}
+
+/// Names the machine as the container wants it, where the machine is the
+/// container's own: only as process 1. Refused where that is not allowed, which
+/// is the platform's word and no error.
+pub(crate) fn set_hostname(name: &str) {
+    if getpid().as_raw() == 1 && !name.is_empty() {
+        // SAFETY: the length is the name's.
+        unsafe {
+            libc::sethostname(name.as_ptr().cast(), name.len());
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::cleanup::Scratch;
 use crate::clock;
 use crate::container::{Container, Running};
 use crate::deadline::TimeLimit;
+use crate::harden;
 use crate::net::http::put_file;
 use crate::note::note;
 use crate::oom::OomWatch;
@@ -227,6 +228,9 @@ impl Run<'_> {
     }
 
     fn start(&self, log: &Arc<RunLog>) -> Result<(Arc<Container>, Running), StartFailure> {
+        if self.invocation.spec.runtime == Runtime::Microvm {
+            harden::set_hostname(&self.invocation.spec.hostname);
+        }
         let spool = Spool::create(self.agent.scratch.folder())
             .map_err(|error| start_failure(format!("the log's spool cannot be made: {error}")))?;
         Container::start(

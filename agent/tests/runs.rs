@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sockerless_shared::protocol::control::{Command, LogSpool, Report};
 use sockerless_shared::protocol::stdcopy::OutputStream;
+use sockerless_shared::spec::Runtime;
 use support::{PATH, World, bytes, container, sh, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,7 +268,17 @@ async fn the_time_limit_ends_a_container_and_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_one_run_is_left_for_the_next() {
-    let world = World::new().await;
+    // The agent, the shell, ls and grep.
+    leaves_nothing(&World::new().await, 4).await;
+}
+
+/// Then it cannot kill everybody at once, and adopts orphans all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_either_when_the_agent_is_not_process_1() {
+    leaves_nothing(&World::as_a_child().await, 5).await;
+}
+
+async fn leaves_nothing(world: &World, processes: u32) {
     // A daemon in a session of its own with another parent, a process that
     // ignores every signal it can, files of every kind.
     let first = sh("mkdir -p /tmp/a/b; echo x > /tmp/a/b/c; chmod 0 /tmp/a/b; ln -s / /tmp/link; touch /tmp/.hidden
@@ -279,8 +290,10 @@ async fn nothing_of_one_run_is_left_for_the_next() {
     let (code, out, err) = world
         .run(sh("ls -A /tmp; ls /proc | grep -c '^[0-9]'; exit 4"))
         .await;
-    // The agent, the shell, ls and grep.
-    assert_eq!((code, out.as_str(), err.as_str()), (4, "4\n", ""));
+    assert_eq!(
+        (code, out, err),
+        (4, format!("{processes}\n"), String::new())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,4 +345,33 @@ async fn a_second_delivery_of_an_invocation_ends_quietly() {
     let answer = world.answer().await;
     assert!(answer.ok && answer.body.contains("not-ours"), "{answer:?}");
     assert_eq!(world.run(sh("ls -A /tmp")).await.1, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_of_its_own_has_the_containers_name_and_keeps_its_files() {
+    let world = World::new().await;
+    let mut spec = sh("hostname; touch /tmp/kept");
+    spec.runtime = Runtime::Microvm;
+    spec.hostname = "box".to_owned();
+    assert_eq!(world.run(spec).await.1, "box\n");
+    assert_eq!(world.run(sh("ls /tmp")).await.1, "kept\n");
+}
+
+/// From the payload to the process, the claim's round trip included. The
+/// program of tests is not optimised; the bound is for the machine's load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_starts_at_once() {
+    let world = World::new().await;
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let begun = Instant::now();
+        world.invoke(container(&["true"]));
+        assert!(matches!(world.report().await, Report::Started { .. }));
+        times.push(begun.elapsed());
+        world.exited().await;
+        world.answer().await;
+    }
+    times.sort_unstable();
+    assert!(times[5] < Duration::from_millis(100), "{times:?}");
+    println!("payload to process: {times:?}");
 }

@@ -53,6 +53,10 @@ impl Emulator {
             .map_err(|error| {
                 io::Error::new(error.kind(), format!("listening on port {port}: {error}"))
             })?;
+        Ok(Self::on(listener, time_limit))
+    }
+
+    fn on(listener: TcpListener, time_limit: Duration) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             loop {
@@ -69,11 +73,11 @@ impl Emulator {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Ok(Self {
+        Self {
             events,
             time_limit,
             count: 0,
-        })
+        }
     }
 
     pub(super) async fn next(&mut self) -> io::Result<Received> {
@@ -127,4 +131,54 @@ async fn invoke(
         .await
         .map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "the agent is ending"))?;
     answer.await.map_err(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Uri;
+
+    use super::super::Source;
+    use super::*;
+    use crate::net::http::request;
+
+    async fn emulator() -> (Source, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let emulator = Emulator::on(listener, Duration::from_secs(60));
+        (Source::Emulator(emulator), base)
+    }
+
+    async fn post(base: &str, path: &str, body: &str) -> (StatusCode, String) {
+        let uri: Uri = format!("{base}{path}").parse().unwrap();
+        let body = Bytes::from(body.to_owned());
+        let response = request(Method::POST, &uri, body, 1024).await.unwrap();
+        let text = String::from_utf8(response.body.to_vec()).unwrap();
+        (response.status, text)
+    }
+
+    #[tokio::test]
+    async fn an_event_is_an_invocation_and_its_answer_the_response() {
+        let (mut source, base) = emulator().await;
+        let (one, two) = (base.clone(), base.clone());
+        let first = tokio::spawn(async move { post(&one, PATH, "one").await });
+        let received = source.next().await.unwrap();
+        assert_eq!(received.payload, "one");
+        assert!(received.deadline > clock::now());
+        // The next one waits for its turn.
+        let second = tokio::spawn(async move { post(&two, PATH, "two").await });
+        source.answer(received, "done".into()).await.unwrap();
+        assert_eq!(first.await.unwrap(), (StatusCode::OK, "done".to_owned()));
+        let received = source.next().await.unwrap();
+        assert_eq!(received.payload, "two");
+        source.fail(received, "broken").await.unwrap();
+        let (status, body) = second.await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.contains("broken"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn there_is_nothing_but_that_path() {
+        let (_source, base) = emulator().await;
+        assert_eq!(post(&base, "/", "").await.0, StatusCode::NOT_FOUND);
+    }
 }

@@ -53,6 +53,11 @@ impl World {
         .await
     }
 
+    /// An agent that is not process 1, as on Lambda.
+    pub(crate) async fn as_a_child() -> Self {
+        Self::prepared("\"$0\" & wait $!; exit").await
+    }
+
     /// An agent that has no terminals to give.
     pub(crate) async fn without_terminals() -> Self {
         Self::prepared("mount --bind /dev/null /dev/ptmx").await
@@ -194,15 +199,23 @@ pub(crate) fn start_agent(env: &[(&str, &str)], prepare: &str) -> Child {
         process.args(["--user", "--map-root-user"]);
     }
     process
-        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["--mount", "--uts", "--pid", "--fork", "--kill-child"])
+        .arg("--mount-proc")
         .args(["sh", "-c", &script])
-        .arg(env!("CARGO_BIN_EXE_sockerless-agent"))
+        .arg(agent_program())
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     process.spawn().expect("util-linux's unshare")
+}
+
+/// The agent under test: the one just built, or the one that
+/// `SOCKERLESS_TEST_AGENT` names, such as the static one that is shipped.
+fn agent_program() -> std::ffi::OsString {
+    std::env::var_os("SOCKERLESS_TEST_AGENT")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_sockerless-agent").into())
 }
 
 /// A container that runs a shell script.
