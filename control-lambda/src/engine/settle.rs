@@ -162,23 +162,13 @@ fn removal_result(container: &Container, waiter: &Waiter) -> Vec<Part> {
     }
 }
 
-/// The body of a `wait`, whose head has been sent already.
+/// The body of a `wait`, whose head has been sent already. Its `Error` is for a
+/// wait that failed, not for a container that did: with it, clients would not
+/// take over the exit code.
 pub(crate) fn wait_result(container: &Container) -> Vec<Part> {
-    let (code, message) = container
-        .lifecycle
-        .exit
-        .as_ref()
-        .map_or((0, String::new()), |exit| (exit.code, exit.error.clone()));
-    let mut body = json!({ "StatusCode": code });
-    if !message.is_empty() {
-        body["Error"] = json!({ "Message": message });
-    }
-    vec![
-        Part::Data {
-            data: Bytes::from(format!("{body}\n")),
-        },
-        Part::End,
-    ]
+    let code = container.lifecycle.exit.as_ref().map_or(0, |exit| exit.code);
+    let body = json!({ "StatusCode": code });
+    vec![Part::Data { data: Bytes::from(format!("{body}\n")) }, Part::End]
 }
 
 /// A complete response without a body.
