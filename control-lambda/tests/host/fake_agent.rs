@@ -29,11 +29,8 @@ fn main() {
     let api = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap();
     for served in 1.. {
         let mut connection = BufReader::new(TcpStream::connect(&api).unwrap());
-        write!(
-            connection.get_mut(),
-            "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: x\r\n\r\n"
-        )
-        .unwrap();
+        let next = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: x\r\n\r\n";
+        connection.get_mut().write_all(next.as_bytes()).unwrap();
         let (headers, payload) = read_response(&mut connection);
         let id = headers
             .iter()
@@ -53,13 +50,13 @@ fn main() {
         }
         tell(&report);
         let (kind, body) = answer;
-        write!(
-            connection.get_mut(),
+        let answer = format!(
             "POST /2018-06-01/runtime/invocation/{id}/{kind} HTTP/1.1\r\nhost: x\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
-        )
-        .unwrap();
+        );
+        // In one piece, or Nagle's algorithm would hold the rest back.
+        connection.get_mut().write_all(answer.as_bytes()).unwrap();
         read_response(&mut connection);
     }
 }

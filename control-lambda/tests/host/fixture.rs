@@ -38,6 +38,13 @@ pub(crate) fn agent() -> PathBuf {
 fn compile_agent() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/fake_agent.rs");
+    let agent = folder.join("fake-agent");
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    if let (Ok(source), Ok(agent_changed)) = (changed(&source), changed(&agent))
+        && source < agent_changed
+    {
+        return agent;
+    }
     // Aside, then renamed: other test processes may do the same.
     let aside = folder.join(format!("fake-agent.{}", std::process::id()));
     let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
@@ -52,7 +59,6 @@ fn compile_agent() -> PathBuf {
         "the fake agent needs the musl target: rustup target add {}-unknown-linux-musl",
         std::env::consts::ARCH
     );
-    let agent = folder.join("fake-agent");
     std::fs::rename(aside, &agent).expect("the agent can be renamed");
     agent
 }

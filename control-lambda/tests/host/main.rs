@@ -8,6 +8,7 @@ mod contract;
 mod fixture;
 mod microvm;
 mod ordinary;
+mod speed;
 mod survival;
 
 use libtest_mimic::{Arguments, Trial};
@@ -28,6 +29,7 @@ fn main() {
             contract::trials(),
             microvm::trials(),
             ordinary::trials(),
+            speed::trials(),
             survival::trials(),
         ];
         run(

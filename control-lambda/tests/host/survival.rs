@@ -116,7 +116,7 @@ fn family(data: &Path) -> HashSet<(i32, String)> {
         .collect()
 }
 
-fn warden_of(data: &Path) -> i32 {
+pub(crate) fn warden_of(data: &Path) -> i32 {
     let scratch = data.join("scratch");
     let found: Vec<_> = processes()
         .into_keys()
