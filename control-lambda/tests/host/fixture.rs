@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 
 /// Longer than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Names a fake agent that has been compiled already.
 pub(crate) const AGENT_VARIABLE: &str = "SOCKERLESS_TEST_FAKE_AGENT";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use sockerless_control::embedded::host::Policy;
 use sockerless_control::ports::FunctionHost;
-use sockerless_control::ports::function_host::FunctionShape;
+use sockerless_control::ports::function_host::{FunctionShape, Network};
 
 use crate::fixture::{Fixture, function_shape, microvm_shape};
 use crate::survival::warden_of;
@@ -36,6 +36,11 @@ async fn speed() {
             }) as fn(u32) -> FunctionShape,
         ),
         ("microvm", |turn| microvm_shape(turn as u8)),
+        ("function with network", |turn| FunctionShape {
+            memory_mib: 128 + turn,
+            network: Network::Outbound,
+            ..function_shape()
+        }),
     ] {
         let mut cold = Vec::new();
         for turn in 0..TURNS {

@@ -15,6 +15,9 @@ const OWN: &str = "/proc/self/cgroup";
 /// The group below which each host has one of its own.
 const PARENT: &str = "sockerless";
 
+/// The group into which processes are moved that stand in the way.
+const LEAF: &str = "sockerless-main";
+
 /// Processes and threads in a sandbox of the profile `function` (AWS Lambda quotas).
 pub(super) const FUNCTION_PROCESSES: u64 = 1024;
 
@@ -245,6 +248,8 @@ fn prepare_v1(mount: &Path, own: &str, controller: &str, below: &Path) -> Result
 /// As [`prepare_v1`]; here every group on the way must hand the controllers down.
 fn prepare_v2(mount: &Path, own: &str, below: &Path) -> Result<PathBuf, String> {
     let own = own_group(own, "").unwrap_or_default();
+    // An earlier start may have moved this process's session there.
+    let own = own.strip_suffix(LEAF).unwrap_or(own).trim_end_matches('/');
     let mut why = String::new();
     for parent in [mount.to_owned(), mount.join(own)] {
         match hand_down(&parent, below) {
@@ -260,13 +265,33 @@ fn prepare_v2(mount: &Path, own: &str, below: &Path) -> Result<PathBuf, String> 
 
 fn hand_down(parent: &Path, below: &Path) -> Result<PathBuf, String> {
     let mut folder = parent.to_owned();
-    enable(&folder)?;
+    if let Err(error) = enable(&folder) {
+        // A group other than the first that has processes cannot hand anything
+        // down ("no internal processes", cgroups(7)). They go one level deeper.
+        make_way(&folder).map_err(|_| error)?;
+        enable(&folder)?;
+    }
     for part in below {
         folder.push(part);
         fs::create_dir_all(&folder).map_err(|e| format!("make {}: {e}", folder.display()))?;
         enable(&folder)?;
     }
     Ok(folder)
+}
+
+/// Moves the processes of a group into a group below it.
+fn make_way(folder: &Path) -> io::Result<()> {
+    let leaf = folder.join(LEAF);
+    fs::create_dir_all(&leaf)?;
+    for pid in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
+        match fs::write(leaf.join("cgroup.procs"), pid) {
+            Ok(()) => {}
+            // It has ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn enable(folder: &Path) -> Result<(), String> {
