@@ -148,7 +148,6 @@ fn inspect() -> Scenario {
             api("GET /containers/@N/json").version("1.24").gives(200),
             api("GET /containers/@N/json").version("1.40").gives(200),
             api("GET /containers/@{id}/json").gives(200),
-            api("GET /containers/%2F@N/json").head_only(),
             docker("stop --timeout 0 @N").gives(0),
             api("GET /containers/@N/json").gives(200),
             docker("inspect @N --format '{{.Path}} {{.Args}} {{.State.Status}} {{.State.ExitCode}} {{.Config.Hostname}}'").gives(0),

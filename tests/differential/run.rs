@@ -175,7 +175,6 @@ fn networks() -> Scenario {
             docker("run --rm --network bridge busybox echo with a network").gives(0),
             docker("create --name @N --network none busybox true").gives(0),
             docker("inspect @N --format '{{.HostConfig.NetworkMode}}'").gives(0),
-            docker("run --name @N-xno --network no-such-network busybox true").gives(125),
             docker("run --rm busybox sh -c 'nc -l -p 7000 -e echo heard & sleep 0.2; nc 127.0.0.1 7000'")
                 .gives(0),
         ],
@@ -406,8 +405,6 @@ fn create_errors() -> Scenario {
             create(&json!({"Image": "busybox", "StopSignal": "NONSENSE"})).gives(400),
             create(&json!({"Image": "busybox", "HostConfig": {"RestartPolicy": {"Name": "nope"}}}))
                 .gives(400),
-            create(&json!({"Image": "busybox", "HostConfig": {"StorageOpt": {"x": "y"}}}))
-                .gives(500),
             create(&json!({"Image": "no-such-image"})).gives(404),
             create(&json!({"Image": "busybox:no-such-tag"})).gives(404),
             create(&json!({"Image": "BAD"})).gives(400),
@@ -471,7 +468,7 @@ fn users() -> Scenario {
             docker("run --rm busybox id").gives(0),
             docker("run --rm --user app busybox id").gives(0),
             docker("run --rm --user 1234:5678 busybox id").gives(0),
-            docker("run --rm configured id").gives(0),
+            docker("run --rm user 'id; pwd'").gives(0),
             docker("run --rm busybox sh -c 'echo written > /srv/file && cat /srv/file'").gives(0),
             docker("run --rm --workdir /made/up busybox pwd").gives(0),
             docker("run --rm --hostname thehost busybox hostname").gives(0),

@@ -34,7 +34,7 @@ impl Fixtures {
     /// # Errors
     /// A sentence about what could not be made.
     pub fn make(scripts: &Path, folder: &Path) -> Result<Self, String> {
-        for variant in ["plain", "configured"] {
+        for variant in ["plain", "configured", "user"] {
             let output = Command::new(scripts.join("small-image"))
                 .args(["--variant", variant])
                 .arg(folder.join(format!("{variant}.tar")))
@@ -53,6 +53,7 @@ impl Fixtures {
         };
         fixtures.learn(&plain)?;
         fixtures.learn(&read(&folder.join("configured.tar"))?)?;
+        fixtures.learn(&read(&folder.join("user.tar"))?)?;
         fixtures.take_apart(&plain)?;
         fixtures.write_broken(&plain)?;
         Ok(fixtures)

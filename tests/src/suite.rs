@@ -396,7 +396,7 @@ fn start(settings: &Settings) -> Result<Ready, String> {
 
 /// Loads the images that scenarios run.
 fn load_images(stage: &Stage) -> Result<(), String> {
-    for name in ["plain.tar", "configured.tar"] {
+    for name in ["plain.tar", "configured.tar", "user.tar"] {
         let output = std::process::Command::new(&stage.client)
             .env("DOCKER_HOST", stage.endpoint.docker_host())
             .args(["load", "--quiet", "--input"])
