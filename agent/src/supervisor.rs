@@ -32,6 +32,9 @@ use crate::spool::Spool;
 use crate::spool::pack::{Packed, pack};
 use crate::streams::{Active, Phase, Session, accept, run_detached};
 
+/// Logs up to this many bytes are compressed without a thread: a millisecond or two.
+const PACK_HERE_BYTES: u64 = 64 * 1024;
+
 /// How long the operator's log may take to be written at the end.
 const LOG_LIMIT: Duration = Duration::from_millis(500);
 
@@ -382,16 +385,22 @@ impl Run<'_> {
                 reason: format!("{what}: {error}"),
             }
         };
-        let (packing, folder) = (spool.clone(), self.agent.scratch.folder().to_owned());
-        let packed = tokio::task::spawn_blocking(move || pack(&packing, &folder)).await;
+        let folder = self.agent.scratch.folder();
+        let packed = if spool.size() <= PACK_HERE_BYTES {
+            pack(spool, folder)
+        } else {
+            let (spool, folder) = (spool.clone(), folder.to_owned());
+            tokio::task::spawn_blocking(move || pack(&spool, &folder))
+                .await
+                .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        };
         let (file, bytes) = match packed {
-            Ok(Ok(Packed::Small(data))) => {
+            Ok(Packed::Small(data)) => {
                 return LogSpool::Inline {
                     data: STANDARD.encode(data),
                 };
             }
-            Ok(Ok(Packed::Large(file, bytes))) => (file, bytes),
-            Ok(Err(error)) => return lost("the log could not be compressed", &error),
+            Ok(Packed::Large(file, bytes)) => (file, bytes),
             Err(error) => return lost("the log could not be compressed", &error),
         };
         let url = match self.invocation.log_upload_url.parse() {
@@ -399,7 +408,7 @@ impl Run<'_> {
             Err(error) => return lost("the log's upload URL cannot be read", &error),
         };
         let left = self.times.give_up.saturating_duration_since(Instant::now());
-        match put_file(&url, file, bytes, left).await {
+        match put_file(&url, &file, bytes, left).await {
             Ok(()) => LogSpool::Uploaded { bytes },
             Err(error) => lost("the log could not be uploaded", &error),
         }

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 request on one connection.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,12 +12,16 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Target;
 
 /// How large a piece of a file is sent at a time, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// How often a file is sent before it is given up, and the first pause between.
+const ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A response, complete.
 #[derive(Debug)]
@@ -40,30 +44,53 @@ pub(crate) async fn request(
     send(method, uri, Full::new(body), limit).await
 }
 
-/// PUTs a file from its start. Presigned URLs want a length and no other headers.
+/// PUTs a file from its start, again when the connection or the server fails.
+/// Presigned URLs want a length and no other headers.
 ///
 /// # Errors
-/// When the connection fails, takes longer than `within`, or the answer is no success.
+/// The last attempt's, or that it took longer than `within`.
 pub(crate) async fn put_file(
     uri: &Uri,
-    file: File,
+    file: &File,
     length: u64,
     within: Duration,
 ) -> io::Result<()> {
-    let body = FileBody { file, left: length };
+    let attempts = async {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match put_once(uri, file, length).await {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                settled => return settled,
+            }
+        }
+        put_once(uri, file, length).await
+    };
     let late = |_| {
         io::Error::new(
             io::ErrorKind::TimedOut,
             format!("not done within {within:?}"),
         )
     };
-    let response = timeout(within, send(Method::PUT, uri, body, PIECE_BYTES))
-        .await
-        .map_err(late)??;
-    if response.status.is_success() {
-        return Ok(());
+    timeout(within, attempts).await.map_err(late)?
+}
+
+/// A refusal that another attempt would meet again is `PermissionDenied`.
+async fn put_once(uri: &Uri, file: &File, length: u64) -> io::Result<()> {
+    let mut file = file.try_clone()?;
+    file.rewind()?;
+    let body = FileBody { file, left: length };
+    let response = send(Method::PUT, uri, body, PIECE_BYTES).await?;
+    let answer = || format!("answered {}", response.status);
+    match response.status {
+        status if status.is_success() => Ok(()),
+        status if status.is_client_error() => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, answer()))
+        }
+        _ => Err(io::Error::other(answer())),
     }
-    Err(io::Error::other(format!("answered {}", response.status)))
 }
 
 async fn send<B>(method: Method, uri: &Uri, body: B, limit: usize) -> io::Result<Response>

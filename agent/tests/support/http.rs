@@ -33,7 +33,7 @@ struct Shared {
     invocations: AsyncMutex<mpsc::UnboundedReceiver<(Vec<u8>, Duration)>>,
     answers: mpsc::UnboundedSender<Answer>,
     blob: Mutex<Vec<u8>>,
-    refuse_blobs: Mutex<bool>,
+    refuse_blobs: Mutex<Vec<StatusCode>>,
 }
 
 impl Server {
@@ -76,8 +76,9 @@ impl Server {
         self.shared.blob.lock().unwrap().clone()
     }
 
-    pub(crate) fn refuse_blobs(&self) {
-        *self.shared.refuse_blobs.lock().unwrap() = true;
+    /// Answers the next uploads so.
+    pub(crate) fn refuse_blobs(&self, statuses: &[StatusCode]) {
+        *self.shared.refuse_blobs.lock().unwrap() = statuses.to_vec();
     }
 }
 
@@ -91,12 +92,11 @@ async fn serve(
         assert_eq!(request.method(), Method::PUT);
         assert!(request.headers().contains_key("content-length"));
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        let status = if *state.refuse_blobs.lock().unwrap() {
-            StatusCode::FORBIDDEN
-        } else {
+        let refusal = state.refuse_blobs.lock().unwrap().pop();
+        let status = refusal.unwrap_or_else(|| {
             *state.blob.lock().unwrap() = body.to_vec();
             StatusCode::OK
-        };
+        });
         return Ok(response.status(status).body(Full::default()).unwrap());
     }
     let rest = path
