@@ -3,7 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the count of such kills is read, if the control group can be seen.
+/// The whole machine's count, for sandboxes that hide their control group. On
+/// Lambda the machine is the environment's own.
+const MACHINE: &str = "/proc/vmstat";
+
+/// Where the count of such kills is read.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     counter: Option<PathBuf>,
@@ -16,15 +20,22 @@ impl OomWatch {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let counter = candidates(&own, Path::new("/sys/fs/cgroup"))
             .into_iter()
+            .chain([PathBuf::from(MACHINE)])
             .find(|path| count(path).is_some());
         let before = counter.as_deref().and_then(count).unwrap_or(0);
         Self { counter, before }
     }
 
-    /// Whether there was one since.
-    pub(crate) fn seen(&self) -> bool {
-        let now = self.counter.as_deref().and_then(count).unwrap_or(0);
-        now > self.before
+    /// Whether there was one since, of any process of the container, as Docker
+    /// counts them. `main_killed`: whether the main process died of a SIGKILL
+    /// that was not ours; where only the machine's count is known, which others
+    /// may share, nothing less is believed.
+    pub(crate) fn seen(&self, main_killed: bool) -> bool {
+        let Some(counter) = &self.counter else {
+            return false;
+        };
+        let more = count(counter).unwrap_or(0) > self.before;
+        more && (main_killed || counter != Path::new(MACHINE))
     }
 }
 
@@ -56,7 +67,8 @@ fn count(path: &Path) -> Option<u64> {
     parse(&fs::read_to_string(path).ok()?)
 }
 
-/// `oom_kill N`, a line of `memory.events` (v2) and of `memory.oom_control` (v1).
+/// `oom_kill N`, a line of `memory.events` (v2), of `memory.oom_control` (v1) and
+/// of `/proc/vmstat`.
 fn parse(text: &str) -> Option<u64> {
     text.lines()
         .find_map(|line| line.strip_prefix("oom_kill "))?

@@ -173,6 +173,8 @@ struct Ended {
     at: Timestamp,
     code: i32,
     time_limit: bool,
+    /// Whether somebody asked for SIGKILL.
+    killed: bool,
 }
 
 impl Run<'_> {
@@ -268,7 +270,7 @@ impl Run<'_> {
         container.spool.close();
         let status = ExitStatus {
             code: ended.code,
-            oom_killed: ended.code == 128 + libc::SIGKILL && oom.seen(),
+            oom_killed: oom.seen(ended.code == 128 + libc::SIGKILL && !ended.killed),
             time_limit: ended.time_limit,
         };
         let logs = self.store_log(&container.spool).await;
@@ -291,6 +293,7 @@ impl Run<'_> {
     ) -> Ended {
         let mut kill_at: Option<Instant> = None;
         let mut time_limit = false;
+        let mut killed = false;
         loop {
             let killing = async {
                 match kill_at {
@@ -304,6 +307,7 @@ impl Run<'_> {
                     // An error cannot be: the reaper outlives the run.
                     code: code.unwrap_or(255),
                     time_limit,
+                    killed,
                 },
                 event = self.wanted.recv() => match event {
                     Some(LinkEvent::Command(id, Command::Stop { signal, timeout_s })) => {
@@ -314,7 +318,10 @@ impl Run<'_> {
                         }
                         self.link.done(id, result.err());
                     }
-                    Some(LinkEvent::Command(id, command)) => self.command(container, id, command),
+                    Some(LinkEvent::Command(id, command)) => {
+                        killed |= command == Command::Kill { signal: libc::SIGKILL };
+                        self.command(container, id, command);
+                    }
                     Some(LinkEvent::Claimed) => {}
                     Some(LinkEvent::Disowned | LinkEvent::NotOurs) | None => {
                         note!("the control plane does not want this run any more");
@@ -324,6 +331,7 @@ impl Run<'_> {
                 },
                 () = killing => {
                     kill_at = None;
+                    killed = true;
                     let _ = container.signal(libc::SIGKILL);
                 }
                 () = sleep_until(self.times.stop), if !time_limit => {

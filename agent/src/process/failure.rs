@@ -27,19 +27,6 @@ pub(crate) fn start_failure(mut message: String) -> StartFailure {
     StartFailure { code, message }
 }
 
-/// Whether it is Docker itself that refuses, before it asks the runtime, so that
-/// its message has no prefix of the runtime's.
-pub(crate) fn is_dockers_own(failure: &StartFailure) -> bool {
-    [
-        "unable to find user ",
-        "unable to find group ",
-        "uids and gids must be in range",
-        "Cannot mkdir: ",
-    ]
-    .iter()
-    .any(|beginning| failure.message.starts_with(beginning))
-}
-
 /// Docker's sentence for an exec that could not be started.
 pub(crate) fn exec_sentence(failure: &StartFailure) -> String {
     format!(

@@ -15,7 +15,7 @@ use super::output::{Wanted, give};
 use super::serve::{accept, refuse};
 use super::{Gone, Session};
 use crate::container::Container;
-use crate::process::failure::{exec_sentence, is_dockers_own};
+use crate::process::failure::exec_sentence;
 use crate::process::launch::{Launched, Role, launch};
 use crate::process::stdin::Stdin;
 use crate::relay::Link;
@@ -66,7 +66,7 @@ where
     let launched = match begin(&session.link, &container, &options.exec, &options.process).await {
         Ok(launched) => launched,
         Err(NotRun::Repeated(message)) => return refuse(send, message).await,
-        Err(NotRun::Failed(failure)) if is_dockers_own(&failure) => {
+        Err(NotRun::Failed(failure)) if failure.is_dockers_own() => {
             return refuse(send, failure.message).await;
         }
         Err(NotRun::Failed(failure)) => {
@@ -133,7 +133,7 @@ pub(crate) async fn run_detached(
             Ok(())
         }
         Err(NotRun::Repeated(message)) => Err(message),
-        Err(NotRun::Failed(failure)) if is_dockers_own(&failure) => Err(failure.message),
+        Err(NotRun::Failed(failure)) if failure.is_dockers_own() => Err(failure.message),
         Err(NotRun::Failed(failure)) => Err(exec_sentence(&failure)),
     }
 }
@@ -161,7 +161,7 @@ async fn begin(
             Ok(launched)
         }
         Err(failure) => {
-            let code = if is_dockers_own(&failure) {
+            let code = if failure.is_dockers_own() {
                 126
             } else {
                 failure.code

@@ -321,6 +321,9 @@ fn empty_spool() -> LogSpool {
 
 /// Docker's words around what the runtime says.
 pub(crate) fn docker_start_failure(failure: &StartFailure) -> String {
+    if failure.is_dockers_own() {
+        return failure.message.clone();
+    }
     format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: \
          runc create failed: unable to start container process: {}",

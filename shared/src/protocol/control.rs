@@ -182,6 +182,22 @@ pub struct StartFailure {
     pub message: String,
 }
 
+impl StartFailure {
+    /// Whether it is Docker itself that refuses, before it asks the runtime: its
+    /// message then stands alone, without what Docker puts before runc's.
+    #[must_use]
+    pub fn is_dockers_own(&self) -> bool {
+        [
+            "unable to find user ",
+            "unable to find group ",
+            "uids and gids must be in range",
+            "Cannot mkdir: ",
+        ]
+        .iter()
+        .any(|beginning| self.message.starts_with(beginning))
+    }
+}
+
 /// How the container's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitStatus {
