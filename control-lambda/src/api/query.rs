@@ -27,6 +27,14 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
+    /// All values of a name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
     /// The first value of a name, or nothing.
     #[must_use]
     pub fn text(&self, name: &str) -> &str {

@@ -12,14 +12,19 @@ impl Control {
     pub async fn run_job(&self, job: Job) {
         match job {
             Job::Pull {
-                answer, reference, ..
+                namespace,
+                reference,
+                platform,
+                answer,
             } => {
-                let message = format!(
-                    "pull of {reference} is not implemented by sockerless: use `docker load`"
-                );
-                let outcome = AnswerWriter::new(self, answer)
-                    .fail(crate::api::ApiError::not_implemented(message))
-                    .await;
+                let outcome = crate::api::images::create::carry_out(
+                    self,
+                    &namespace,
+                    &reference,
+                    platform.as_deref(),
+                    answer,
+                )
+                .await;
                 if let Err(error) = outcome {
                     tracing::warn!(%error, "a job's end could not be told");
                 }

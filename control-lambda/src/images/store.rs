@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use sockerless_shared::ids::Namespace;
 use thiserror::Error;
+use tokio::sync::OnceCell;
 
 use super::catalog::{Catalog, CatalogError, ImageRecord};
 use super::config::{ConfigError, ImageConfig, MAX_CONFIG_BYTES};
@@ -16,6 +17,7 @@ use super::layer::{LayerError, LayerLimits};
 use super::manifest::{Descriptor, Manifest, ManifestError, media};
 use super::pins::{PinSet, Pins};
 use super::platform::Platform;
+use super::remote::{Remote, RemoteError};
 use crate::ports::registry::RegistryError;
 use crate::ports::{Environment, Layers, Registry};
 
@@ -66,6 +68,8 @@ pub struct Images {
     pub platform: Platform,
     /// What images may be.
     pub limits: ImageLimits,
+    /// Registries of others, once one was needed.
+    remote: Arc<OnceCell<Remote>>,
 }
 
 impl Images {
@@ -87,7 +91,22 @@ impl Images {
             pins: Arc::new(Pins::default()),
             platform,
             limits,
+            remote: Arc::default(),
         }
+    }
+
+    /// What speaks to registries of others.
+    ///
+    /// # Errors
+    /// [`RemoteError::Certificates`].
+    pub(super) async fn remote(&self) -> Result<&Remote, RemoteError> {
+        // Reading the certificates of a machine takes a moment.
+        let make = || async {
+            tokio::task::spawn_blocking(Remote::new)
+                .await
+                .unwrap_or_else(|e| Err(RemoteError::Certificates(e.to_string())))
+        };
+        self.remote.get_or_try_init(make).await
     }
 
     /// An image's config.

@@ -1,5 +1,7 @@
 //! Operations on images, one a file.
 
+pub mod create;
+mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;

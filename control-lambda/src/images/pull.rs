@@ -1,0 +1,446 @@
+//! `docker pull`: from a registry of others to images.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use sockerless_shared::ids::Namespace;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::catalog::{ImageRecord, Tagged};
+use super::config::{ConfigError, ImageConfig, MAX_CONFIG_BYTES};
+use super::digest::{DiffId, Digest};
+use super::layer::LayerError;
+use super::manifest::{Descriptor, Manifest, ManifestOrIndex, media};
+use super::pins::PinSet;
+use super::platform::{Platform, PlatformError, choose};
+use super::progress::{Message, Progress};
+use super::reference::Reference;
+use super::remote::{RemoteError, RemoteManifest, Repository};
+use super::store::{Images, Parts, StoreError, TidyUnlessDone, read_small};
+use crate::ports::blobs::ByteStream;
+use crate::ports::registry::{Expected, RegistryError};
+
+/// How many layers are fetched at the same time, as in Docker.
+const PARALLEL: usize = 3;
+/// How often the fetching of a blob is begun.
+const ATTEMPTS: u32 = 5;
+/// How long to wait before another attempt, times the number of those that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// At most one number for each layer in this time.
+const NEWS_EVERY: Duration = Duration::from_millis(100);
+/// How deep indexes may lie within indexes.
+const MAX_INDEX_DEPTH: usize = 4;
+
+/// Why an image was not pulled. The texts are Docker's where it has some.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PullError {
+    /// The registry.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// Storing it.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Nothing for this platform.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// The config's bytes are not those that the manifest names.
+    #[error("error pulling image configuration: image config verification failed for digest {0}")]
+    ConfigDigest(Digest),
+    /// The config cannot be had.
+    #[error("error pulling image configuration: {0}")]
+    ConfigFetch(RemoteError),
+    /// A layer's bytes are not those that the manifest names.
+    #[error("filesystem layer verification failed for digest {0}")]
+    LayerDigest(Digest),
+    /// The manifest's layers are not those that the config names.
+    #[error("layers from manifest don't match image configuration")]
+    Mismatch,
+    /// A layer cannot be unpacked.
+    #[error("failed to register layer: {0}")]
+    Layer(LayerError),
+    /// Indexes within indexes without end.
+    #[error("image index has indexes within it more than {MAX_INDEX_DEPTH} deep")]
+    TooDeep,
+}
+
+impl PullError {
+    /// The HTTP status that Docker gives for it, when nothing was answered yet.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Remote(error) => error.status(),
+            Self::Store(StoreError::Catalog(super::catalog::CatalogError::Reference(_))) => 400,
+            _ => 500,
+        }
+    }
+}
+
+impl<E: Into<StoreError>> From<E> for PullError {
+    fn from(error: E) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Images {
+    /// Pulls what a reference names, for `platform`, or else for what containers
+    /// run on. Every step is told; the first one when the registry has answered.
+    ///
+    /// # Errors
+    /// See [`PullError`].
+    pub async fn pull(
+        &self,
+        namespace: &Namespace,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), PullError> {
+        let tidy = TidyUnlessDone::new(self);
+        let mut pins = self.pins.operation();
+        let wanted = reference.clone().or_latest();
+        let repository = self.remote().await?.repository(&wanted).await?;
+        let top = repository.manifest(&wanted).await?;
+        let id = match wanted.digest() {
+            Some(_) => wanted.to_string(),
+            None => wanted.tag().unwrap_or_default().to_owned(),
+        };
+        let from = format!("Pulling from {}", wanted.path());
+        progress.message(Message::status(&id, from)).await;
+
+        let digest = top.digest;
+        let (media_type, bytes, manifest) = self
+            .choose_manifest(&repository, &wanted, top, platform)
+            .await?;
+        let now = self.environment.now();
+        let image = manifest.config.digest;
+        pins.pin(image).await;
+        let record = match self.catalog.get(namespace, &image, now).await? {
+            Some(record) => record,
+            None => {
+                let parts = Fetched {
+                    media_type,
+                    bytes,
+                    manifest,
+                };
+                let record = self
+                    .fetch(namespace, &repository, parts, &mut pins, progress)
+                    .await?;
+                self.catalog.add(namespace, &record, now).await?;
+                record
+            }
+        };
+        let is_new = self.name(namespace, &record, &wanted, digest).await?;
+        let status = Message::status("", format!("Digest: {digest}"));
+        progress.message(status).await;
+        let status = if is_new {
+            "Downloaded newer image for"
+        } else {
+            "Image is up to date for"
+        };
+        let status = format!("Status: {status} {}", reference.familiar());
+        progress.message(Message::status("", status)).await;
+        if let Some(platform) = platform {
+            self.warn(&record, reference, platform, progress).await?;
+        }
+        drop(pins);
+        tidy.done();
+        Ok(())
+    }
+
+    /// Through indexes to the manifest for the platform.
+    async fn choose_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        top: RemoteManifest,
+        platform: Option<&Platform>,
+    ) -> Result<(String, bytes::Bytes, Manifest), PullError> {
+        let wanted = platform.unwrap_or(&self.platform);
+        let mut found = top;
+        for _ in 0..MAX_INDEX_DEPTH {
+            match ManifestOrIndex::parse(&found.bytes, &found.media_type)? {
+                ManifestOrIndex::Manifest(manifest) => {
+                    let media_type = match manifest.media_type.as_str() {
+                        "" if found.media_type.is_empty() => media::OCI_MANIFEST.to_owned(),
+                        "" => found.media_type,
+                        own => own.to_owned(),
+                    };
+                    return Ok((media_type, found.bytes, manifest));
+                }
+                ManifestOrIndex::Index(index) => {
+                    let chosen = choose(&index.manifests, wanted)?;
+                    let reference = reference.with_digest(chosen.digest);
+                    let media_type = chosen.media_type.clone();
+                    found = repository.manifest(&reference).await?;
+                    if found.media_type.is_empty() {
+                        found.media_type = media_type;
+                    }
+                }
+            }
+        }
+        Err(PullError::TooDeep)
+    }
+
+    /// Config and layers, fetched, checked and made ready.
+    async fn fetch(
+        &self,
+        namespace: &Namespace,
+        repository: &Repository,
+        fetched: Fetched,
+        pins: &mut PinSet,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageRecord, PullError> {
+        let manifest = &fetched.manifest;
+        let image = self.fetch_config(repository, &manifest.config).await?;
+        if image.layers().len() != manifest.layers.len() {
+            return Err(PullError::Mismatch);
+        }
+        let known = self.known_layers(namespace).await?;
+        let mut missing = Vec::new();
+        let mut size = 0u64;
+        for (layer, blob) in image.layers().iter().zip(&manifest.layers) {
+            pins.pin(layer.0).await;
+            pins.pin(blob.digest).await;
+            let id = blob.digest.short();
+            let there = match self.layers.stat(layer).await? {
+                Some(bytes) if known.contains(&(blob.digest, *layer)) => {
+                    self.registry.stat_blob(&blob.digest).await?.map(|_| bytes)
+                }
+                _ => None,
+            };
+            match there {
+                Some(bytes) => {
+                    size = size.saturating_add(bytes);
+                    progress.message(Message::step(&id, "Already exists")).await;
+                }
+                None => {
+                    progress
+                        .message(Message::step(&id, "Pulling fs layer"))
+                        .await;
+                    if missing.len() >= PARALLEL {
+                        progress.message(Message::step(&id, "Waiting")).await;
+                    }
+                    missing.push((*layer, blob.clone()));
+                }
+            }
+        }
+        let (news, mut told) = mpsc::channel(64);
+        let fetches = missing.into_iter().map(|(layer, blob)| {
+            let news = news.clone();
+            async move { self.fetch_layer(repository, &layer, &blob, &news).await }
+        });
+        let mut fetches = stream::iter(fetches).buffer_unordered(PARALLEL);
+        let limit = self.limits.layer.unpacked_bytes;
+        loop {
+            tokio::select! {
+                biased;
+                Some(message) = told.recv() => progress.message(message).await,
+                fetched = fetches.next() => match fetched {
+                    Some(bytes) => size = size.saturating_add(bytes?),
+                    None => break,
+                },
+            }
+            if size > limit {
+                return Err(StoreError::TooLarge(limit).into());
+            }
+        }
+        drop(fetches);
+        while let Ok(message) = told.try_recv() {
+            progress.message(message).await;
+        }
+        let parts = Parts {
+            image: &image,
+            config: manifest.config.clone(),
+            layers: manifest.layers.clone(),
+            manifest: Some((fetched.media_type, fetched.bytes)),
+        };
+        Ok(self.record(pins, parts, size).await?)
+    }
+
+    async fn fetch_config(
+        &self,
+        repository: &Repository,
+        config: &Descriptor,
+    ) -> Result<ImageConfig, PullError> {
+        if config.size > MAX_CONFIG_BYTES as u64 {
+            return Err(
+                ConfigError::TooLarge(usize::try_from(config.size).unwrap_or(usize::MAX)).into(),
+            );
+        }
+        let body = repository
+            .blob(&config.digest)
+            .await
+            .map_err(PullError::ConfigFetch)?;
+        let expected = Expected {
+            digest: Some(config.digest),
+            size: Some(config.size),
+            limit: MAX_CONFIG_BYTES as u64,
+        };
+        match self.registry.put_blob(body, expected).await {
+            Ok(_) => {}
+            Err(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. }) => {
+                return Err(PullError::ConfigDigest(config.digest));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        let bytes = read_small(&*self.registry, &config.digest, MAX_CONFIG_BYTES).await?;
+        Ok(ImageConfig::parse(&bytes)?)
+    }
+
+    async fn fetch_layer(
+        &self,
+        repository: &Repository,
+        layer: &DiffId,
+        blob: &Descriptor,
+        news: &mpsc::Sender<Message>,
+    ) -> Result<u64, PullError> {
+        let id = blob.digest.short();
+        // Nobody who listens is gone before the layers are.
+        let tell = async |message: Message| {
+            let _ = news.send(message).await;
+        };
+        let mut failed = 0;
+        loop {
+            let outcome = self.fetch_blob(repository, blob, news).await;
+            match outcome {
+                Ok(()) => break,
+                Err(error) if failed + 1 < ATTEMPTS && is_passing(&error) => {
+                    failed += 1;
+                    let wait = RETRY_AFTER * failed;
+                    let words = match wait.as_secs() {
+                        1 => "Retrying in 1 second".to_owned(),
+                        seconds => format!("Retrying in {seconds} seconds"),
+                    };
+                    tracing::info!(%error, blob = %blob.digest, "fetching a layer is tried again");
+                    tell(Message::step(&id, &words)).await;
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        tell(Message::step(&id, "Download complete")).await;
+        let body = self.registry.get_blob(&blob.digest).await?;
+        let body = counted(body, &id, "Extracting", blob.size, news.clone());
+        let bytes = self.layers.add(layer, body).await.map_err(|e| match e {
+            LayerError::WrongDiffId { .. } => PullError::Mismatch,
+            other => PullError::Layer(other),
+        })?;
+        tell(Message::step(&id, "Pull complete")).await;
+        Ok(bytes)
+    }
+
+    async fn fetch_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        news: &mpsc::Sender<Message>,
+    ) -> Result<(), PullError> {
+        let id = blob.digest.short();
+        let body = repository.blob(&blob.digest).await?;
+        let body = counted(body, &id, "Downloading", blob.size, news.clone());
+        let expected = Expected {
+            digest: Some(blob.digest),
+            size: Some(blob.size),
+            limit: self.limits.layer.unpacked_bytes,
+        };
+        let stored = self.registry.put_blob(body, expected).await;
+        let is_whole = !matches!(
+            stored,
+            Err(RegistryError::Interrupted(_) | RegistryError::Unavailable(_))
+        );
+        if is_whole {
+            let _ = news.send(Message::step(&id, "Verifying Checksum")).await;
+        }
+        match stored {
+            Ok(_) => Ok(()),
+            Err(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. }) => {
+                Err(PullError::LayerDigest(blob.digest))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Gives the image its names: the digest that was pulled, and the tag if one
+    /// was asked for. Whether the one asked for is new.
+    async fn name(
+        &self,
+        namespace: &Namespace,
+        image: &ImageRecord,
+        wanted: &Reference,
+        digest: Digest,
+    ) -> Result<bool, PullError> {
+        let now = self.environment.now();
+        let by_digest = wanted.with_digest(digest);
+        let mut tagged = self
+            .catalog
+            .tag(namespace, &image.id, &by_digest, false, now)
+            .await?;
+        if wanted.digest().is_none() {
+            tagged = self
+                .catalog
+                .tag(namespace, &image.id, wanted, false, now)
+                .await?;
+        }
+        Ok(tagged != Tagged::Same)
+    }
+
+    /// A platform was asked for, and the image is for another: no index told.
+    async fn warn(
+        &self,
+        image: &ImageRecord,
+        reference: &Reference,
+        wanted: &Platform,
+        progress: &mut dyn Progress,
+    ) -> Result<(), PullError> {
+        let config = self.config(&image.id).await?;
+        let actual = Platform::of(&config.os, &config.architecture, &config.variant);
+        if !wanted.accepts(&actual) {
+            let text = format!(
+                "WARNING: image with reference {} was found but its platform ({actual}) does not match the specified platform ({wanted})",
+                reference.familiar()
+            );
+            progress.message(Message::status("", text)).await;
+        }
+        Ok(())
+    }
+}
+
+/// A manifest and what it was read from.
+struct Fetched {
+    media_type: String,
+    bytes: bytes::Bytes,
+    manifest: Manifest,
+}
+
+fn is_passing(error: &PullError) -> bool {
+    match error {
+        PullError::Remote(error) => error.is_passing(),
+        PullError::Store(StoreError::Registry(RegistryError::Interrupted(_))) => true,
+        _ => false,
+    }
+}
+
+/// Tells how many bytes have passed, now and then and at the end. What cannot be
+/// told at once is not told.
+fn counted(
+    body: ByteStream,
+    id: &str,
+    what: &'static str,
+    total: u64,
+    news: mpsc::Sender<Message>,
+) -> ByteStream {
+    let id = id.to_owned();
+    let mut passed = 0u64;
+    let mut last: Option<Instant> = None;
+    Box::pin(body.inspect(move |piece| {
+        if let Ok(piece) = piece {
+            passed += piece.len() as u64;
+            let due = last.is_none_or(|last| last.elapsed() >= NEWS_EVERY);
+            if due || passed == total {
+                last = Some(Instant::now());
+                let _ = news.try_send(Message::progress(&id, what, passed, total));
+            }
+        }
+    }))
+}
