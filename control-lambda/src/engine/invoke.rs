@@ -74,6 +74,8 @@ impl Control {
             started: false,
             streams: 0,
             next_command: 1,
+            ended: false,
+            orphaned: false,
             logs: None,
         };
         self.store.create_run(run, &record).await?;
@@ -151,6 +153,9 @@ impl InvocationEvents for Control {
     async fn invocation_ended(&self, run: &RunId, end: InvocationEnd) {
         if let Err(error) = self.platform_report(run, end).await {
             tracing::error!(%run, %error, "the end of an invocation could not be recorded; the sweep will");
+        }
+        if let Err(error) = self.free_environment(run).await {
+            tracing::error!(%run, %error, "what a removed container wrote could not be removed");
         }
     }
 }

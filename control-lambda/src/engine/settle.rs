@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 use sockerless_shared::answer::{Head, Part};
+use sockerless_shared::ids::RunId;
 use sockerless_shared::lifecycle::{Desired, Input, Phase, StartResult};
 use sockerless_shared::protocol::control::StartFailure;
 
@@ -121,8 +122,7 @@ impl Control {
             .erase_execs(&container.namespace, &container.id)
             .await?;
         if container.shape.owner.is_some() {
-            self.host.remove_writable(&container.id).await?;
-            self.host.delete(&container.function).await?;
+            self.remove_environment(container).await?;
         }
         self.store.erase_container(container).await?;
         for waiter in self.store.waiters(&container.id, REMOVALS).await? {
@@ -138,6 +138,36 @@ impl Control {
             if Some(run) != current {
                 self.store.erase_run(run).await?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl Control {
+    /// Removes what a container of a machine of its own wrote: at once, or, while
+    /// its agent may still be sending the last of its output, when the invocation is over.
+    async fn remove_environment(&self, container: &Container) -> Result<(), EngineError> {
+        self.host.delete(&container.function).await?;
+        if let Some(run) = &container.lifecycle.run {
+            let orphaned = self.store.update_run(&run.id, |run| {
+                run.orphaned = !run.ended;
+                run.orphaned
+            });
+            if let Some((_, true)) = orphaned.await? {
+                return Ok(());
+            }
+        }
+        Ok(self.host.remove_writable(&container.id).await?)
+    }
+
+    /// A run's invocation is over: whatever waited for that is done.
+    pub(crate) async fn free_environment(&self, run: &RunId) -> Result<(), EngineError> {
+        let changed = self.store.update_run(run, |run| run.ended = true).await?;
+        if let Some((record, ())) = changed
+            && record.orphaned
+        {
+            self.host.remove_writable(&record.container).await?;
+            self.store.erase_run(run).await?;
         }
         Ok(())
     }
@@ -166,9 +196,18 @@ fn removal_result(container: &Container, waiter: &Waiter) -> Vec<Part> {
 /// wait that failed, not for a container that did: with it, clients would not
 /// take over the exit code.
 pub(crate) fn wait_result(container: &Container) -> Vec<Part> {
-    let code = container.lifecycle.exit.as_ref().map_or(0, |exit| exit.code);
+    let code = container
+        .lifecycle
+        .exit
+        .as_ref()
+        .map_or(0, |exit| exit.code);
     let body = json!({ "StatusCode": code });
-    vec![Part::Data { data: Bytes::from(format!("{body}\n")) }, Part::End]
+    vec![
+        Part::Data {
+            data: Bytes::from(format!("{body}\n")),
+        },
+        Part::End,
+    ]
 }
 
 /// A complete response without a body.

@@ -32,6 +32,11 @@ pub struct RunRecord {
     pub streams: u64,
     /// The number of the next command.
     pub next_command: u64,
+    /// Whether its invocation is over, and with it its environment free.
+    pub ended: bool,
+    /// Whether its container is gone, and what only it could write is to be removed
+    /// once the invocation is over.
+    pub orphaned: bool,
     /// Where its log is, since it ended.
     pub logs: Option<LogSpool>,
 }
