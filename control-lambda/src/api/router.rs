@@ -73,6 +73,11 @@ enum Operation<'a> {
     ImageInspect(String),
     ImageTag(String),
     ImageRemove(String),
+    /// An object of a kind of which there is none, named by a client.
+    Absent {
+        status: u16,
+        message: String,
+    },
     /// An operation that Docker has and this has not.
     Missing {
         operation: &'static str,
@@ -134,6 +139,14 @@ impl<'a> Operation<'a> {
                 operation: "update",
                 container: Some(id),
             },
+            ("GET", ["networks", id]) => Self::absent(404, format!("network {id} not found")),
+            ("GET", ["volumes", id]) => Self::absent(404, format!("get {id}: no such volume")),
+            ("GET", ["plugins", id, "json"]) => {
+                Self::absent(404, format!("plugin \"{id}\" not found"))
+            }
+            ("GET", ["nodes" | "services" | "tasks" | "secrets" | "configs", _]) => {
+                Self::absent(503, NOT_A_SWARM.to_owned())
+            }
             ("POST", ["containers", "prune"]) => Self::missing("container prune"),
             ("GET", ["events"]) => Self::missing("events"),
             ("GET", ["system", "df"]) => Self::missing("system df"),
@@ -160,6 +173,10 @@ impl<'a> Operation<'a> {
             _ => return None,
         };
         Some(found)
+    }
+
+    const fn absent(status: u16, message: String) -> Self {
+        Self::Absent { status, message }
     }
 
     const fn missing(operation: &'static str) -> Self {
@@ -199,6 +216,7 @@ impl<'a> Operation<'a> {
             Self::ImageInspect(name) => images::inspect::inspect(context, &name).await,
             Self::ImageTag(name) => images::tag::tag(context, &name).await,
             Self::ImageRemove(name) => images::remove::remove(context, &name).await,
+            Self::Absent { status, message } => Err(ApiError::new(status, message)),
             Self::Missing {
                 operation,
                 container,
@@ -211,6 +229,10 @@ impl<'a> Operation<'a> {
         }
     }
 }
+
+/// Docker's words where there is no swarm; clients that look for an object of any kind go on then.
+const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+                           to connect this node to swarm and try again.";
 
 const fn missing_name(segment: &str) -> &'static str {
     match segment.as_bytes() {

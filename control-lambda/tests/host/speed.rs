@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use sockerless_control::embedded::host::Policy;
-use sockerless_control::ports::FunctionHost;
 use sockerless_control::ports::function_host::{FunctionShape, Network};
 
 use crate::fixture::{Fixture, function_shape, microvm_shape};

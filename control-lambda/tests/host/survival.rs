@@ -60,7 +60,7 @@ async fn killed_main() {
 
     let below = family(&data);
     // A warden; three agents with three children each; what carries their network.
-    assert!(below.len() >= 1 + 3 * 4, "{below:?}");
+    assert!(below.len() > 3 * 4, "{below:?}");
     victim.kill().await.unwrap();
     gone(&below).await;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
