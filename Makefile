@@ -1,5 +1,5 @@
 # A list of commands; each is also what it prints.
-.PHONY: build demo test test-full bench fuzz lint
+.PHONY: build demo test compare lint
 
 build:      ## the program and the agent, optimised: target/release/{sockerless,sockerless-agent}
 	scripts/build release
@@ -10,14 +10,9 @@ demo:       ## docker run, exec, logs -f and stop, from nothing
 test:       ## everything but the long forms
 	scripts/test
 
-test-full:  ## the long forms too; writes docs/results.md
-	scripts/test full
+compare:    ## the same script against a real Docker Engine and against this; needs root
+	scripts/build debug
+	cargo test --locked -p sockerless-tests
 
-bench:      ## side by side with a real Docker Engine, as ratios
-	scripts/bench
-
-fuzz:       ## the parsers, for a bounded time
-	scripts/fuzz
-
-lint:       ## formatting, clippy, shellcheck, unused dependencies
+lint:       ## formatting, clippy, shellcheck
 	scripts/lint
