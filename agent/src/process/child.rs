@@ -169,10 +169,10 @@ fn prepare(prepared: &Prepared) -> Result<(), Step> {
             return Err(Step::WorkingDir(number));
         }
         if let Some((uid, gid, groups)) = &prepared.identity {
-            check(
-                libc::setgroups(groups.len(), groups.as_ptr()),
-                Step::Identity,
-            )?;
+            // A user namespace may forbid it for good; runc goes on then too.
+            if libc::setgroups(groups.len(), groups.as_ptr()) < 0 && errno::last() != libc::EPERM {
+                return Err(Step::Identity(errno::last()));
+            }
             check(libc::setresgid(*gid, *gid, *gid), Step::Identity)?;
             check(libc::setresuid(*uid, *uid, *uid), Step::Identity)?;
         }
