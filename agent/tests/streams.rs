@@ -385,6 +385,28 @@ async fn a_real_terminal_where_there_is_one() {
     assert_eq!(world.exited().await.0.code, 0);
 }
 
+/// As in Docker, where ^C at `sleep` does nothing and at a shell's command ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_key_reaches_whom_it_would_reach_in_docker() {
+    let world = World::new().await;
+    let invocation = world.invoke(on_terminal(container(&["sleep", "1"])));
+    let client = Client::connect(&world.gateway, &invocation).await;
+    let mut stream = client.open(attach()).await.unwrap();
+    stream.send.write_all(b"\x03").await.unwrap();
+    assert_eq!(stream.raw().await, b"^C");
+    assert_eq!(world.exited().await.0.code, 0);
+    world.answer().await;
+
+    let script = "trap 'echo caught; exit 4' INT; echo ready; while :; do sleep 0.05; done";
+    let invocation = world.invoke(on_terminal(sh(script)));
+    let client = Client::connect(&world.gateway, &invocation).await;
+    let mut stream = client.open(attach()).await.unwrap();
+    stream.until("ready").await;
+    stream.send.write_all(b"\x03").await.unwrap();
+    stream.until("caught").await;
+    assert_eq!(world.exited().await.0.code, 4);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_there_is_no_terminal_one_can_still_type() {
     let world = World::without_terminals().await;

@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::pty::{posix_openpt, unlockpt};
+use nix::sys::termios::{LocalFlags, SpecialCharacterIndices, tcgetattr};
+use nix::unistd::{Pid, tcgetpgrp};
 use sockerless_shared::spec::ConsoleSize;
 
 /// A pseudo-terminal: the agent's end, and the process's.
@@ -38,6 +40,25 @@ pub(crate) fn open() -> io::Result<Pty> {
         // SAFETY: the kernel has just given us this descriptor.
         slave: unsafe { OwnedFd::from_raw_fd(slave) },
     })
+}
+
+/// The signal that this byte, typed at the terminal, would send to the
+/// foreground processes, and their group.
+pub(crate) fn signal_of(terminal: &OwnedFd, byte: u8) -> Option<(i32, Pid)> {
+    let settings = tcgetattr(terminal).ok()?;
+    if !settings.local_flags.contains(LocalFlags::ISIG) {
+        return None;
+    }
+    let is = |key: SpecialCharacterIndices| settings.control_chars[key as usize] == byte;
+    let signal = if is(SpecialCharacterIndices::VINTR) {
+        libc::SIGINT
+    } else if is(SpecialCharacterIndices::VQUIT) {
+        libc::SIGQUIT
+    } else {
+        return None;
+    };
+    let group = tcgetpgrp(terminal).ok()?;
+    Some((signal, group))
 }
 
 /// Sets a terminal's size; the kernel tells its foreground processes (SIGWINCH).

@@ -7,7 +7,8 @@
 //! That is why `docker stop` of a plain `sleep` takes ten seconds and ends with
 //! 137, and people and scripts count on it. Here the main process is a child of
 //! the agent, in the agent's namespace, so that the shield is put up again, in
-//! [`reaches_main`], for every signal that the agent itself sends. What
+//! [`reaches_main`], for every signal that the agent itself sends, and for the keys
+//! of a terminal that are signals. What
 //! processes of the container send each other is out of reach.
 
 use std::fs;
@@ -67,15 +68,20 @@ pub(crate) fn send_to_main(pid: Pid, signal: i32) -> Result<(), String> {
     if !(1..=64).contains(&signal) {
         return Err(format!("Invalid signal: {signal}"));
     }
+    if reaches(pid, signal) {
+        send(pid, signal);
+    }
+    Ok(())
+}
+
+/// Whether `signal` reaches the main process `pid`, as it is now.
+pub(crate) fn reaches(pid: Pid, signal: i32) -> bool {
     let masks = fs::read_to_string(format!("/proc/{pid}/status"))
         .ok()
         .and_then(|status| SignalMasks::parse(&status));
     // Without /proc nothing is known of the masks. Then the signal is sent: a
     // process that ends too early is better than one that cannot be stopped.
-    if masks.is_none_or(|masks| reaches_main(masks, signal)) {
-        send(pid, signal);
-    }
-    Ok(())
+    masks.is_none_or(|masks| reaches_main(masks, signal))
 }
 
 /// Sends a signal. A process that is gone is no error: whoever asked wanted it

@@ -7,9 +7,9 @@ use tokio::sync::Mutex;
 
 use super::launch::Terminal;
 use super::line_discipline::{LineDiscipline, Typed};
-use super::signals::{send, send_to_main};
+use super::signals::{reaches, send, send_to_main};
 use super::stdio::Input;
-use super::tree;
+use super::{pty, tree};
 
 /// The agent's end of a process's stdin.
 #[derive(Debug)]
@@ -44,8 +44,7 @@ impl Stdin {
     /// When the process cannot read it any more.
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let Some(discipline) = &self.discipline else {
-            self.pass(bytes).await?;
-            return Ok(Vec::new());
+            return self.type_at_terminal(bytes).await;
         };
         let events = discipline
             .lock()
@@ -68,6 +67,37 @@ impl Stdin {
         if !self.is_terminal {
             *self.input.lock().await = None;
         }
+    }
+
+    /// Types at a real terminal, or writes to a pipe. The kernel would send the
+    /// signal of ^C to the main process too, which is not shielded in its eyes:
+    /// such a key is carried out here.
+    async fn type_at_terminal(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut shown = Vec::new();
+        let is_plain =
+            !self.is_terminal || !self.shielded || !bytes.iter().any(u8::is_ascii_control);
+        if is_plain {
+            self.pass(bytes).await?;
+            return Ok(shown);
+        }
+        let mut passed = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            let signal = match self.input.lock().await.as_ref() {
+                Some(input) if byte.is_ascii_control() => pty::signal_of(input.fd(), byte),
+                Some(_) | None => None,
+            };
+            if let Some((signal, group)) = signal
+                && group == self.group
+                && !reaches(group, signal)
+            {
+                self.pass(&bytes[passed..at]).await?;
+                passed = at + 1;
+                shown.extend([b'^', byte ^ 0x40]);
+                self.signal_group(signal);
+            }
+        }
+        self.pass(&bytes[passed..]).await?;
+        Ok(shown)
     }
 
     async fn pass(&self, mut bytes: &[u8]) -> io::Result<()> {

@@ -83,6 +83,13 @@ impl Input {
     }
 }
 
+impl Input {
+    /// The descriptor itself.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        self.0.get_ref()
+    }
+}
+
 /// A pipe's ends, reading and writing, that no other process inherits.
 ///
 /// # Errors
