@@ -70,6 +70,11 @@ impl Input {
         Ok(Self(fd.map_err(|error| error.into_parts().1)?))
     }
 
+    /// The descriptor itself.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        self.0.get_ref()
+    }
+
     /// Writes some of `data`, waiting while the pipe is full.
     ///
     /// # Errors
@@ -80,13 +85,6 @@ impl Input {
                 nix::unistd::write(fd, data).map_err(io::Error::from)
             })
             .await
-    }
-}
-
-impl Input {
-    /// The descriptor itself.
-    pub(crate) fn fd(&self) -> &OwnedFd {
-        self.0.get_ref()
     }
 }
 
