@@ -63,7 +63,8 @@ pub const MAX_INLINE_BODY_BYTES: usize = 4 * 1024 * 1024;
 pub enum Answer {
     /// The response itself.
     Final(Response),
-    /// These parts now (numbered from 0), the rest over the relay.
+    /// These parts now (numbered from 0), the rest over the relay. If the last
+    /// is [`Part::End`], there is no rest, and nobody need be told when it is done with.
     Parts {
         /// Under which name the rest arrives.
         id: AnswerId,

@@ -73,7 +73,8 @@ struct InboxState {
 pub struct AnswerParts {
     id: AnswerId,
     inbox: Arc<Inbox>,
-    answers: Arc<Answers>,
+    /// `None` for an answer that came whole: nothing more is to be received or said of it.
+    answers: Option<Arc<Answers>>,
 }
 
 impl Answers {
@@ -87,17 +88,21 @@ impl Answers {
 
     /// An answer was given, with its first parts.
     pub(super) fn claim(self: &Arc<Self>, id: AnswerId, first: Vec<Part>) -> AnswerParts {
-        let mut state = lock(&self.state);
-        state.unclaimed.retain(|unclaimed| *unclaimed != id);
-        let inbox = Arc::clone(state.live.entry(id.clone()).or_default());
-        drop(state);
+        let whole = first.last() == Some(&Part::End);
+        let inbox = if whole {
+            Arc::default()
+        } else {
+            let mut state = lock(&self.state);
+            state.unclaimed.retain(|unclaimed| *unclaimed != id);
+            Arc::clone(state.live.entry(id.clone()).or_default())
+        };
         for (seq, part) in (0..).zip(first) {
             inbox.put(seq, part);
         }
         AnswerParts {
             id,
             inbox,
-            answers: Arc::clone(self),
+            answers: (!whole).then(|| Arc::clone(self)),
         }
     }
 
@@ -242,7 +247,11 @@ impl AnswerParts {
             };
             let changed = tokio::time::timeout(patience, self.inbox.changed.notified());
             if changed.await.is_err() {
-                self.answers.send(FrontendMessage::Resume {
+                let Some(answers) = &self.answers else {
+                    // Read beyond its end.
+                    return Err(AnswerLost);
+                };
+                answers.send(FrontendMessage::Resume {
                     answer: self.id.clone(),
                     from: next,
                 });
@@ -259,7 +268,9 @@ impl AnswerParts {
 
 impl Drop for AnswerParts {
     fn drop(&mut self) {
-        self.answers.finish(&self.id);
+        if let Some(answers) = &self.answers {
+            answers.finish(&self.id);
+        }
     }
 }
 
@@ -322,6 +333,17 @@ mod tests {
         answers.deliver(&id(1), 4, data("e"));
         assert_eq!(sent.try_recv().ok(), Some(done));
         assert!(lock(&answers.state).live.is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_that_came_whole_nothing_is_said() {
+        let (answers, mut sent) = answers();
+        let mut parts = answers.claim(id(1), vec![data("a"), Part::End]);
+        assert_eq!(answers.resumes(), vec![]);
+        assert_eq!(parts.next().await, Ok(data("a")));
+        assert_eq!(parts.next().await, Ok(Part::End));
+        drop(parts);
+        assert!(sent.try_recv().is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,7 +44,8 @@ pub async fn attach(context: &Context<'_>, reference: &str) -> ApiResult {
         // Whoever attaches before the process runs sees all of it.
         history: query.flag("logs") || container.lifecycle.phase != Phase::Running,
         follow: stream,
-        detach_keys,
+        // Without a terminal nobody types: the keys' bytes are data like any other.
+        detach_keys: if flag("Tty") { detach_keys } else { Vec::new() },
     };
     let head = stream_head(context, flag("Tty"));
     if !stream && container.lifecycle.current_run().is_none() {

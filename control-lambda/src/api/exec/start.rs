@@ -55,13 +55,19 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
         console_size: console,
         ..exec.process.clone()
     };
+    let detach_keys = detach_keys::parse(&exec.detach_keys)?;
     let operation = Operation::Exec {
         exec: exec.id.clone(),
         process,
         stdin: exec.attach_stdin && !detach,
         stdout: exec.attach_stdout && !detach,
         stderr: exec.attach_stderr && !detach,
-        detach_keys: detach_keys::parse(&exec.detach_keys)?,
+        // Without a terminal nobody types: the keys' bytes are data like any other.
+        detach_keys: if exec.process.tty {
+            detach_keys
+        } else {
+            Vec::new()
+        },
     };
     let control = context.control;
     if detach {

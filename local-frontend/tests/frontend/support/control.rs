@@ -151,7 +151,10 @@ impl Control {
         let mut state = self.state.lock().unwrap();
         state.next_id += 1;
         let id = AnswerId::from_random([state.next_id; 16]);
-        state.answers.insert(id.clone(), first.clone());
+        // One that is whole is not kept.
+        if first.last() != Some(&Part::End) {
+            state.answers.insert(id.clone(), first.clone());
+        }
         Answer::Parts { id, first }
     }
 }
