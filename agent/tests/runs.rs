@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sockerless_shared::protocol::control::{Command, LogSpool, Report};
 use sockerless_shared::protocol::stdcopy::OutputStream;
 use sockerless_shared::spec::Runtime;
+use support::stream::{Client, attach};
 use support::{PATH, World, bytes, container, sh, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,14 +170,14 @@ async fn a_process_without_a_handler_is_stopped_by_force_as_process_1_would_be()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_with_a_handler_decides_itself() {
     let world = World::new().await;
-    world.invoke(sh(
-        "trap 'echo usr1' USR1; trap 'echo bye; exit 9' TERM; echo ready > /tmp/ready; while :; do sleep 0.05; done",
-    ));
-    assert!(matches!(world.report().await, Report::Started { .. }));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let script = "trap 'echo usr1' USR1; trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let invocation = world.invoke(sh(script));
+    let client = Client::connect(&world.gateway, &invocation).await;
+    let mut output = client.open(attach()).await.unwrap();
+    output.until("ready").await;
     let signal = libc::SIGUSR1;
     assert_eq!(world.command(Command::Kill { signal }).await, None);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    output.until("usr1").await;
     let stop = Command::Stop {
         signal: libc::SIGTERM,
         timeout_s: Some(20),
@@ -185,7 +186,7 @@ async fn a_process_with_a_handler_decides_itself() {
     let (status, logs) = world.exited().await;
     assert_eq!(status.code, 9);
     let records = world.records(logs).await;
-    assert_eq!(text(&records, OutputStream::Stdout), "usr1\nbye\n");
+    assert_eq!(text(&records, OutputStream::Stdout), "ready\nusr1\nbye\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,23 +204,26 @@ async fn kill_and_what_is_no_signal() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_comes_twice_is_done_once() {
     let world = World::new().await;
-    world.invoke(sh(
-        "trap 'echo usr1' USR1; trap 'exit 0' TERM; while :; do sleep 0.05; done",
-    ));
-    assert!(matches!(world.report().await, Report::Started { .. }));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let script =
+        "trap 'echo usr1' USR1; trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let invocation = world.invoke(sh(script));
+    let client = Client::connect(&world.gateway, &invocation).await;
+    let mut output = client.open(attach()).await.unwrap();
+    output.until("ready").await;
     let kill = Command::Kill {
         signal: libc::SIGUSR1,
     };
-    for _ in 0..3 {
+    for times in 1..=3 {
         world.gateway.send_command(77, kill.clone());
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        while world.gateway.done_count(77) < times {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
-    assert_eq!(world.gateway.done_count(77), 3);
+    output.until("usr1").await;
     let signal = libc::SIGTERM;
     world.command(Command::Kill { signal }).await;
     let records = world.records(world.exited().await.1).await;
-    assert_eq!(text(&records, OutputStream::Stdout), "usr1\n");
+    assert_eq!(text(&records, OutputStream::Stdout), "ready\nusr1\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
