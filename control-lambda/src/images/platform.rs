@@ -25,6 +25,17 @@ pub enum PlatformError {
         "{0:?} is an invalid component of {1:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument"
     )]
     Invalid(String, String),
+    /// The first part of the text is no operating system.
+    #[error(
+        "{0:?} is an invalid OS component of {1:?}: OSAndVersion specifier component must match \"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.%-]*)((?:\\\\+[A-Za-z0-9_.%-]+)*)\\\\))?$\": invalid argument"
+    )]
+    InvalidOs(String, String),
+    /// One word that is neither.
+    #[error("{0:?}: unknown operating system or architecture: invalid argument")]
+    Unknown(String),
+    /// More than three parts.
+    #[error("{0:?}: cannot parse platform specifier: invalid argument")]
+    TooManyParts(String),
     /// Nothing for this platform in the index.
     #[error(
         "no matching manifest for {wanted} in the manifest list entries (available: {available})"
@@ -57,17 +68,24 @@ impl Platform {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
         };
-        if let Some(bad) = parts.iter().find(|part| !valid(part)) {
-            return Err(PlatformError::Invalid(clip(bad), clip(text)));
+        if let Some((place, bad)) = parts.iter().enumerate().find(|(_, part)| !valid(part)) {
+            return Err(if place == 0 {
+                PlatformError::InvalidOs(clip(bad), clip(text))
+            } else {
+                PlatformError::Invalid(clip(bad), clip(text))
+            });
         }
         match parts.as_slice() {
             [one] if is_os(&one.to_lowercase()) => {
                 Ok(normalised(one, &default.architecture, &default.variant))
             }
-            [arch] => Ok(normalised(&default.os, arch, "")),
+            [arch] if is_architecture(&arch.to_lowercase()) => {
+                Ok(normalised(&default.os, arch, ""))
+            }
+            [_] => Err(PlatformError::Unknown(clip(text))),
             [os, arch] => Ok(normalised(os, arch, "")),
             [os, arch, variant] => Ok(normalised(os, arch, variant)),
-            _ => Err(PlatformError::Invalid(clip(text), clip(text))),
+            _ => Err(PlatformError::TooManyParts(clip(text))),
         }
     }
 
@@ -180,6 +198,43 @@ fn is_os(text: &str) -> bool {
     )
 }
 
+/// Processors that Go knows, and other names of theirs.
+fn is_architecture(text: &str) -> bool {
+    matches!(
+        text,
+        "386"
+            | "amd64"
+            | "amd64p32"
+            | "arm"
+            | "armbe"
+            | "arm64"
+            | "arm64be"
+            | "ppc64"
+            | "ppc64le"
+            | "loong64"
+            | "mips"
+            | "mipsle"
+            | "mips64"
+            | "mips64le"
+            | "mips64p32"
+            | "mips64p32le"
+            | "ppc"
+            | "riscv"
+            | "riscv64"
+            | "s390"
+            | "s390x"
+            | "sparc"
+            | "sparc64"
+            | "wasm"
+            | "x86_64"
+            | "x86-64"
+            | "i386"
+            | "aarch64"
+            | "armhf"
+            | "armel"
+    )
+}
+
 /// The names Go uses. Source: containerd's platform normalisation.
 fn normalised(os: &str, architecture: &str, variant: &str) -> Platform {
     let os = match os.to_lowercase().as_str() {
@@ -264,7 +319,9 @@ mod tests {
     #[test]
     fn what_is_no_platform_is_refused() {
         let amd = Platform::host();
-        for bad in ["", "/", "linux/", "a/b/c/d", "li nux", "linux/ä"] {
+        for bad in [
+            "", "/", "linux/", "a/b/c/d", "li nux", "linux/ä", "nonsense",
+        ] {
             assert!(Platform::parse(bad, &amd).is_err(), "{bad}");
         }
     }

@@ -7,7 +7,11 @@
 #![allow(clippy::cloned_ref_to_slice_refs)]
 
 mod archives;
+mod fuzz;
 mod hostile;
+mod import;
 mod layers;
 mod load;
+mod pull;
+mod registry;
 mod setup;

@@ -19,6 +19,18 @@ use thiserror::Error;
 
 use super::digest::DiffId;
 
+/// Reads a layer and keeps nothing of it: for checks, and for fuzzing.
+///
+/// # Errors
+/// See [`LayerError`].
+pub fn check(bytes: &[u8]) -> Result<LayerRead, LayerError> {
+    let limits = LayerLimits {
+        unpacked_bytes: 64 * 1024 * 1024,
+        entries: 10_000,
+    };
+    read(bytes, None, limits, &mut Discard)
+}
+
 /// What a layer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerLimits {
