@@ -6,6 +6,7 @@
 
 mod contract;
 mod fixture;
+mod images;
 mod microvm;
 mod ordinary;
 mod speed;
@@ -27,6 +28,7 @@ fn main() {
     } else {
         let trials = [
             contract::trials(),
+            images::trials(),
             microvm::trials(),
             ordinary::trials(),
             speed::trials(),

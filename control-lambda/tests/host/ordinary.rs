@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use sockerless_control::ports::FunctionHost;
 
 use crate::fixture::{AGENT_VARIABLE, Fixture, agent, answer, function_shape, microvm_shape};
-use crate::{contract, microvm, trial};
+use crate::{contract, images, microvm, trial};
 
 /// The first argument of a process that an ordinary user runs.
 pub(crate) const ORDINARY: &str = "__ordinary";
@@ -36,6 +36,7 @@ pub(crate) fn ordinary_trials() -> Vec<Trial> {
     ];
     contract::trials()
         .into_iter()
+        .chain(images::trials())
         .chain(microvm::trials())
         .filter(|trial| !needs_limits.contains(&trial.name()))
         .chain([trial("what_cannot_be_limited_is_said", said)])

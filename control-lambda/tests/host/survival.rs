@@ -9,7 +9,6 @@ use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sockerless_control::embedded::host::Policy;
-use sockerless_control::ports::FunctionHost;
 use sockerless_control::ports::function_host::{InvocationEnd, Network};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -92,7 +91,6 @@ async fn one_host() {
     let second = Fixture::try_open(&fixture.data, Policy::default(), vec![]).await;
     let error = second.err().unwrap().to_string();
     assert!(error.contains("in use"), "{error}");
-    let _ = fixture.host.relay_url();
 }
 
 /// Ids and start times of a warden and everything below it.
