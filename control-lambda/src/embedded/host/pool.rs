@@ -550,3 +550,6 @@ impl Environment {
         rose
     }
 }
+
+#[cfg(test)]
+mod tests;
