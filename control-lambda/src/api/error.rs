@@ -33,6 +33,8 @@ pub enum Form {
     TooNew,
     /// Plain text: clients of that age knew no other.
     TooOld,
+    /// Plain text where a stream was asked for, whose head is written by hand.
+    Stream,
 }
 
 impl ApiError {
@@ -63,6 +65,7 @@ impl ApiError {
     pub fn into_response(self) -> Response {
         let body = match self.form {
             Form::TooOld => format!("{}\n", self.message),
+            Form::Stream => format!("{}\r\n", self.message),
             Form::Usual | Form::Bare | Form::TooNew => {
                 format!("{}\n", json!({ "message": self.message }))
             }
@@ -72,6 +75,13 @@ impl ApiError {
             Form::Bare => Head {
                 status: self.status,
                 headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+            },
+            Form::Stream => Head {
+                status: self.status,
+                headers: vec![(
+                    "Content-Type".to_owned(),
+                    "application/vnd.docker.raw-stream".to_owned(),
+                )],
             },
             Form::TooNew => without_experimental(super::head(self.status, "application/json")),
             Form::TooOld => {

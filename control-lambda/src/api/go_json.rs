@@ -315,6 +315,13 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
                 .collect();
             Ok(Value::Array(items?))
         }
+        (Kind::StrSlice, value) => Err(ApiError::new(
+            400,
+            format!(
+                "invalid JSON: json: cannot unmarshal {} into Go value of type string",
+                go_name(value)
+            ),
+        )),
         (kind, value) => mismatch(value, go_type(kind)),
     }
 }

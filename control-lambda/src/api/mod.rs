@@ -94,10 +94,21 @@ impl Context<'_> {
         }
     }
 
-    /// The body as JSON.
+    /// The body as JSON; null where there is none.
     ///
     /// # Errors
     /// 400 in Go's words.
+    pub fn json_body_or_nothing(&self) -> Result<Value, ApiError> {
+        if self.inline_body()?.is_empty() {
+            return Ok(Value::Null);
+        }
+        self.json_body()
+    }
+
+    /// The JSON body of a request that has to have one.
+    ///
+    /// # Errors
+    /// 400 in Go's words, also where there is none.
     pub fn json_body(&self) -> Result<Value, ApiError> {
         let content_type = self.request.header("content-type");
         let bytes = self.inline_body()?;

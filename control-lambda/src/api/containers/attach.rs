@@ -7,6 +7,7 @@ use sockerless_shared::protocol::grant::Operation;
 
 use super::{await_event, find};
 use crate::api::detach_keys;
+use crate::api::error::Form;
 use crate::api::{ApiError, ApiResult, Context};
 use crate::store::waiters::Wait;
 
@@ -15,6 +16,13 @@ use crate::store::waiters::Wait;
 /// # Errors
 /// 400 for bad detach keys, 404, 409 when the container is paused or being removed.
 pub async fn attach(context: &Context<'_>, reference: &str) -> ApiResult {
+    let form = Form::Stream;
+    attached(context, reference)
+        .await
+        .map_err(|error| ApiError { form, ..error })
+}
+
+async fn attached(context: &Context<'_>, reference: &str) -> ApiResult {
     let query = &context.query;
     let detach_keys = detach_keys::parse(query.text("detachKeys"))?;
     let container = find(context, reference).await?;

@@ -9,6 +9,7 @@ use super::config::{CONFIG, ENDPOINT, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS}
 use super::{names, spec};
 use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
+use crate::images::platform::Platform;
 use crate::ports::function_host::{FunctionShape, Network};
 use crate::store::containers::Container;
 
@@ -35,6 +36,20 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     wanted.validate(&context.control.config)?;
     let control = context.control;
     let reference = wanted.text("Image");
+    if reference.is_empty() {
+        return Err(ApiError::new(400, "no command specified"));
+    }
+    if let Some(text) = context
+        .query
+        .get("platform")
+        .filter(|text| !text.is_empty())
+    {
+        Platform::parse(text, &Platform::host()).map_err(|_| {
+            let quoted = serde_json::Value::from(text);
+            let message = format!("{quoted}: cannot parse platform specifier: invalid argument");
+            ApiError::new(400, message)
+        })?;
+    }
     let image = control
         .images
         .catalog
@@ -130,7 +145,14 @@ impl Wanted {
             ));
         }
         let config = go_json::complete("", CONFIG, body)?;
-        let host = go_json::complete(".HostConfig", HOST_CONFIG, member(body, "HostConfig"))?;
+        let host = member(body, "HostConfig");
+        if host.is_array() {
+            return Err(ApiError::new(
+                400,
+                "invalid JSON: json: cannot unmarshal array into Go struct field .HostConfig of type container.HostConfig",
+            ));
+        }
+        let host = go_json::complete(".HostConfig", HOST_CONFIG, host)?;
         let networking = member(body, "NetworkingConfig");
         let endpoints = match member(networking, "EndpointsConfig") {
             Value::Object(endpoints) => endpoints.clone(),
@@ -229,6 +251,16 @@ impl Wanted {
     /// `HostConfig` as `inspect` shows it, with what Docker fills in.
     fn host_config(&self, config: &Config, runtime: Runtime) -> Map<String, Value> {
         let mut host = self.host.clone();
+        // What means the same as nothing is nothing, as in Docker.
+        for (name, nothing) in [
+            ("MemorySwappiness", -1),
+            ("PidsLimit", 0),
+            ("PidsLimit", -1),
+        ] {
+            if host.get(name).and_then(Value::as_i64) == Some(nothing) {
+                host.insert(name.to_owned(), Value::Null);
+            }
+        }
         let mut fill = |name: &str, value: Value| {
             let unset = match host.get(name) {
                 None | Some(Value::Null) => true,

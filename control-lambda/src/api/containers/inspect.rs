@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{find, state};
-use crate::api::version::ApiVersion;
+use super::{find, root_size, state};
 use crate::api::{ApiResult, Context, json};
 use crate::store::containers::Container;
 use crate::store::execs::ExecState;
@@ -46,10 +45,7 @@ pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
     });
     if context.query.flag("size") {
         body["SizeRw"] = json!(0);
-        body["SizeRootFs"] = json!(0);
-    }
-    if context.version < ApiVersion::new(1, 44) {
-        body["Config"]["MacAddress"] = json!("");
+        body["SizeRootFs"] = json!(root_size(context, &container).await?);
     }
     json(200, &body)
 }

@@ -18,7 +18,10 @@ const SIGKILL: i32 = 9;
 /// 400 for an unknown signal, 404, 409 when it does not run.
 pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
     let text = context.query.text("signal");
-    let container = find(context, reference).await?;
+    let container = find(context, reference).await.map_err(|error| ApiError {
+        message: format!("cannot kill container: {reference}: {}", error.message),
+        ..error
+    })?;
     let refuse = |message: &str| {
         ApiError::new(
             400,

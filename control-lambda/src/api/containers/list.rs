@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{find, state};
+use super::{find, root_size, state};
 use crate::api::filters::Filters;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::store::containers::Container;
@@ -54,20 +54,26 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
     let all = query.flag("all") || limit.is_some() || !filters.get("status").is_empty();
     let now = context.control.environment.now();
     let size = query.flag("size");
-    let chosen: Vec<Value> = containers
+    let chosen = containers
         .iter()
         .filter(|container| {
             all || matches!(container.lifecycle.phase, Phase::Running | Phase::Paused)
         })
         .filter(|container| choice.takes(container))
-        .take(limit.unwrap_or(usize::MAX))
-        .map(|container| summary(container, now, size))
-        .collect();
-    json(200, &chosen)
+        .take(limit.unwrap_or(usize::MAX));
+    let mut summaries = Vec::new();
+    for container in chosen {
+        let mut summary = summary(container, now);
+        if size {
+            summary["SizeRootFs"] = json!(root_size(context, container).await?);
+        }
+        summaries.push(summary);
+    }
+    json(200, &summaries)
 }
 
-fn summary(container: &Container, now: Timestamp, size: bool) -> Value {
-    let mut summary = json!({
+fn summary(container: &Container, now: Timestamp) -> Value {
+    json!({
         "Id": container.id,
         "Names": [format!("/{}", container.name)],
         "Image": container.image_reference,
@@ -81,11 +87,7 @@ fn summary(container: &Container, now: Timestamp, size: bool) -> Value {
         "HostConfig": {"NetworkMode": container.host_config["NetworkMode"]},
         "NetworkSettings": {"Networks": container.networks},
         "Mounts": [],
-    });
-    if size {
-        summary["SizeRootFs"] = json!(0);
-    }
-    summary
+    })
 }
 
 /// Program and arguments; an argument with a space in quotes, as Docker shows it.

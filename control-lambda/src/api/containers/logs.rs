@@ -189,7 +189,7 @@ fn time(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let invalid = |part: &str| {
         ApiError::new(
-            400,
+            500,
             format!(
                 "strconv.ParseInt: parsing {}: invalid syntax",
                 go_quote(part)

@@ -24,8 +24,32 @@ use sockerless_shared::ids::AnswerId;
 
 use super::{ApiError, Context};
 use crate::engine::EngineError;
+use crate::images::catalog::CatalogError;
 use crate::store::containers::{Container, Found};
 use crate::store::waiters::{Wait, Waiter};
+
+/// The size of a container's root, in bytes: its image's, and 0 when that is gone.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn root_size(
+    context: &Context<'_>,
+    container: &Container,
+) -> Result<u64, ApiError> {
+    let control = context.control;
+    let image = container.shape.image.to_string();
+    let now = control.environment.now();
+    match control
+        .images
+        .catalog
+        .resolve(context.namespace, &image, now)
+        .await
+    {
+        Ok(image) => Ok(image.size),
+        Err(CatalogError::NoSuchImage(_)) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// The container that a client names.
 ///

@@ -13,7 +13,13 @@ pub async fn rename(context: &Context<'_>, reference: &str) -> ApiResult {
     if wanted.is_empty() {
         return Err(ApiError::new(400, "Neither old nor new names may be empty"));
     }
-    let wanted = names::check(wanted)?;
+    let wanted = names::check(wanted).map_err(|error| ApiError {
+        message: format!(
+            "Error when allocating new name: {}",
+            error.message.replacen('(', "(/", 1)
+        ),
+        ..error
+    })?;
     if wanted == container.name {
         return Err(ApiError::new(
             400,

@@ -79,7 +79,7 @@ const FIELDS: &[Field] = &[
 /// 400 without a command, 404, 409 when the container does not run, 501 for
 /// what the runtime cannot do.
 pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
-    let body = go_json::complete("ExecCreateRequest", FIELDS, &context.json_body()?)?;
+    let body = go_json::complete("ExecOptions", FIELDS, &context.json_body_or_nothing()?)?;
     let text = |name: &str| body[name].as_str().unwrap_or("").to_owned();
     let flag = |name: &str| body[name].as_bool().unwrap_or(false);
     let args = strings(&body["Cmd"]);
@@ -108,7 +108,11 @@ pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
             "exec --user is not possible under the runtime function, which runs everything as one fixed unprivileged user: use --runtime microvm",
         ));
     }
-    detach_keys::parse(&text("DetachKeys"))?;
+    detach_keys::parse(&text("DetachKeys")).map_err(|_| {
+        // Docker has other words, and another status, than for attach.
+        let keys = text("DetachKeys");
+        ApiError::new(500, format!("Invalid escape keys ({keys}) provided"))
+    })?;
     let tty = flag("Tty");
     let of_container = |name: &str| container.config[name].as_str().unwrap_or("").to_owned();
     let or = |own: String, inherited: String| if own.is_empty() { inherited } else { own };

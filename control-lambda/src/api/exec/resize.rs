@@ -16,7 +16,9 @@ pub async fn resize(context: &Context<'_>, reference: &str) -> ApiResult {
     let size = size(context)?;
     let exec = find(context, reference).await?;
     match exec.state {
-        ExecState::Created | ExecState::Exited { .. } => Err(ApiError::new(
+        // Docker waits for a start for 10 s before it says so.
+        ExecState::Created => Err(ApiError::new(500, "timeout waiting for exec session ready")),
+        ExecState::Exited { .. } => Err(ApiError::new(
             400,
             format!("exec {} is not running", exec.id),
         )),

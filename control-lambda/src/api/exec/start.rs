@@ -146,7 +146,7 @@ async fn claim(context: &Context<'_>, exec: &Exec) -> Result<(), ApiError> {
         Some((_, ExecState::Created)) => Ok(()),
         Some((_, ExecState::Starting | ExecState::Running { .. })) => Err(ApiError::new(
             409,
-            format!("exec {} is already running", exec.id),
+            format!("exec command {} is already running", exec.id),
         )),
         Some((_, ExecState::Exited { .. })) => Err(ApiError::new(
             409,

@@ -25,6 +25,9 @@ pub(super) fn merge(
     for name in ["ExposedPorts", "Volumes", "Labels"] {
         inherit_map(&mut config, image, name);
     }
+    if config.get("Volumes") == Some(&json!({})) {
+        config.insert("Volumes".to_owned(), Value::Null);
+    }
     for name in ["Healthcheck", "StopTimeout", "Shell"] {
         if !config.contains_key(name)
             && let Some(value) = image.get(name).filter(|value| !value.is_null())
