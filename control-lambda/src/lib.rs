@@ -12,6 +12,8 @@ pub mod aws;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 pub mod embedded;
 pub mod engine;
+#[cfg(any(feature = "aws", all(feature = "embedded", target_os = "linux")))]
+pub mod environment;
 pub mod images;
 pub mod ports;
 pub mod store;

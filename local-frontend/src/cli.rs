@@ -38,6 +38,15 @@ pub enum Command {
         after_long_help = LOCAL_MANUAL
     )]
     Local(LocalArgs),
+    /// Serve the Docker API, with containers as functions on AWS
+    #[command(
+        long_about = "Serves the Docker API, with containers as functions on AWS.\n\n\
+            Requests go to the control plane that was deployed there, signed with this machine's \
+            AWS credentials. It stays in the foreground, says on stderr when it is ready, and \
+            ends on SIGTERM or SIGINT; containers go on.",
+        after_long_help = SERVE_MANUAL
+    )]
+    Serve(ServeArgs),
     /// Print the line that points Docker clients to the socket
     #[command(
         long_about = "Prints the line that points Docker clients to the socket:\n\n    \
@@ -125,6 +134,33 @@ pub struct LocalArgs {
     pub log: LogFormat,
 }
 
+/// Arguments of `sockerless serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where clients connect.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+
+    /// The control plane's HTTP API: https://ID.execute-api.REGION.amazonaws.com
+    #[arg(long, value_name = "URL", env = "SOCKERLESS_ENDPOINT")]
+    pub endpoint: String,
+
+    /// Whose containers these are; names, lists and events see only their own
+    ///
+    /// [default: the name of the IAM user or role whose credentials are used]
+    #[arg(long, value_name = "NAME", env = "SOCKERLESS_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Form of the log on stderr
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "SOCKERLESS_LOG",
+        default_value = "text"
+    )]
+    pub log: LogFormat,
+}
+
 /// Arguments of `sockerless env`.
 #[derive(Debug, Args)]
 pub struct EnvArgs {
@@ -180,6 +216,28 @@ Examples:
 
 Exit status:
   0  ended as asked; every container was stopped, everything is saved
+  1  could not start, or failed
+  2  wrong arguments or settings; all of them are named";
+
+const SERVE_MANUAL: &str = "\
+Environment:
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+      Credentials, read once at the start. From a profile or single sign-on:
+      eval \"$(aws configure export-credentials --format env)\"
+  AWS_REGION
+      The region, where the endpoint's name does not say it.
+  SOCKERLESS_ENDPOINT, SOCKERLESS_LISTEN, SOCKERLESS_NAMESPACE, SOCKERLESS_LOG
+      Instead of the options of the same names. Several addresses are separated by commas.
+  SOCKERLESS_LOG_FILTER
+      What is logged, such as `info` or `sockerless_frontend=debug`. [default: warn]
+
+Examples:
+  sockerless serve --endpoint https://a1b2c3.execute-api.eu-west-1.amazonaws.com
+  eval \"$(sockerless env)\"
+  docker run --rm alpine echo hello
+
+Exit status:
+  0  ended as asked
   1  could not start, or failed
   2  wrong arguments or settings; all of them are named";
 

@@ -10,8 +10,9 @@ use sockerless_shared::spec::Runtime;
 use thiserror::Error;
 
 use crate::agent_binary::{self, AgentBinary, AgentError};
-use crate::cli::{ListenArgs, LocalArgs, LogFormat};
+use crate::cli::{ListenArgs, LocalArgs, LogFormat, ServeArgs};
 use crate::docker_socket::{Listen, ListenSyntax};
+use crate::serve::{InvalidEndpoint, Signer, region};
 
 /// What a program is given by its surroundings.
 pub struct Surroundings<'a> {
@@ -38,6 +39,23 @@ pub struct LocalConfig {
     pub agent: AgentBinary,
     /// How long containers may take to stop at the end.
     pub shutdown_timeout: Duration,
+    /// Form of the log.
+    pub log: LogFormat,
+    /// What is logged, in the syntax of [`tracing_subscriber::EnvFilter`].
+    pub log_filter: String,
+}
+
+/// Settings of `sockerless serve`.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Where clients connect; never empty.
+    pub listen: Vec<Listen>,
+    /// The control plane's HTTP API.
+    pub endpoint: String,
+    /// Who asks.
+    pub signer: Signer,
+    /// Whose containers these are, if not the caller's own.
+    pub namespace: Option<Namespace>,
     /// Form of the log.
     pub log: LogFormat,
     /// What is logged, in the syntax of [`tracing_subscriber::EnvFilter`].
@@ -82,6 +100,15 @@ pub enum Mistake {
     /// `--agent`
     #[error("--agent: {0}")]
     Agent(#[from] AgentError),
+    /// `--endpoint`
+    #[error("--endpoint: {0}")]
+    Endpoint(#[from] InvalidEndpoint),
+    /// No credentials.
+    #[error(
+        "{0} is not set: requests are signed with AWS credentials; get them with \
+         eval \"$(aws configure export-credentials --format env)\""
+    )]
+    Credentials(&'static str),
 }
 
 /// All settings that are wrong.
@@ -127,6 +154,49 @@ impl LocalConfig {
                 namespace: namespace?,
                 agent: agent?,
                 shutdown_timeout: shutdown_timeout?,
+                log: args.log,
+                log_filter: log_filter?,
+            })
+        };
+        resolved().ok_or(Mistakes(mistakes))
+    }
+}
+
+impl ServeConfig {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// All that are wrong.
+    pub fn resolve(args: &ServeArgs, around: &Surroundings<'_>) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let listen = listen(&args.listen, around);
+        let listen = listen.map_err(|wrong| mistakes.extend(wrong.0)).ok();
+        let namespace = args.namespace.as_deref().map(str::parse).transpose();
+        let namespace = keep(&mut mistakes, namespace);
+        let log_filter = keep(&mut mistakes, log_filter(around));
+        let text = |name: &'static str| {
+            let value = (around.variable)(name)?.into_string().ok()?;
+            (!value.is_empty()).then_some(value)
+        };
+        let key_id = text("AWS_ACCESS_KEY_ID").ok_or(Mistake::Credentials("AWS_ACCESS_KEY_ID"));
+        let key_id = keep(&mut mistakes, key_id);
+        let secret =
+            text("AWS_SECRET_ACCESS_KEY").ok_or(Mistake::Credentials("AWS_SECRET_ACCESS_KEY"));
+        let secret = keep(&mut mistakes, secret);
+        let endpoint = args
+            .endpoint
+            .parse()
+            .map_err(|_| InvalidEndpoint::NotAUrl(args.endpoint.clone()));
+        let configured = text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION"));
+        let region = endpoint.and_then(|uri| region(&uri, configured.as_deref()));
+        let region = keep(&mut mistakes, region);
+        let session = text("AWS_SESSION_TOKEN");
+        let resolved = || {
+            Some(Self {
+                listen: listen?,
+                endpoint: args.endpoint.clone(),
+                signer: Signer::new(&key_id?, &secret?, session.as_deref(), &region?),
+                namespace: namespace?,
                 log: args.log,
                 log_filter: log_filter?,
             })

@@ -13,7 +13,9 @@ pub mod docker_socket;
 #[cfg(target_os = "linux")]
 pub mod local;
 pub mod logging;
+mod process;
 pub mod relay;
+pub mod serve;
 
 /// What `sockerless version` prints.
 pub const VERSION: &str = concat!(

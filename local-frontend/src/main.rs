@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use sockerless_frontend::cli::{Cli, Command, EnvArgs, LocalArgs};
+use sockerless_frontend::cli::{Cli, Command, EnvArgs, LocalArgs, ServeArgs};
 use sockerless_frontend::config::{self, Surroundings};
 
 /// Wrong arguments or settings, as clap has it.
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Local(args) => local(&args),
+        Command::Serve(args) => serve(&args),
         Command::Env(args) => env(&args),
         Command::Version => {
             println!("{}", sockerless_frontend::VERSION);
@@ -61,6 +62,27 @@ fn local(_args: &LocalArgs) -> ExitCode {
         1,
         &"sockerless: `local` runs containers in sandboxes of the Linux kernel; run it on Linux",
     )
+}
+
+fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match config::ServeConfig::resolve(args, &surroundings()) {
+        Ok(config) => config,
+        Err(mistakes) => return fail(USAGE, &mistakes),
+    };
+    sockerless_frontend::logging::start(config.log, &config.log_filter);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error),
+    };
+    let result = runtime.block_on(sockerless_frontend::serve::run(config));
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("sockerless: {error}")),
+    }
 }
 
 fn env(args: &EnvArgs) -> ExitCode {

@@ -1,5 +1,6 @@
 """Makes, at an AWS emulator, what the adapters' contract suites need: a table,
-a bucket, and a WebSocket API that tells each client its connection's id.
+a bucket, a repository, a role, and a WebSocket API that tells each client its
+connection's id.
 Prints export lines that name them."""
 
 import io
@@ -10,6 +11,7 @@ import zipfile
 import botocore.session
 
 REGION = "us-east-1"
+ACCOUNT = "000000000000"
 
 # Answers every message with the id of the connection it came from.
 WHO_AM_I = """
@@ -50,9 +52,15 @@ def main(endpoint):
         BillingMode="PAY_PER_REQUEST",
     )
     client("s3").create_bucket(Bucket=bucket)
+    client("ecr").create_repository(repositoryName="contract")
+    client("iam").create_role(
+        RoleName="container", AssumeRolePolicyDocument=json.dumps(LAMBDA_ASSUMES)
+    )
     api = websocket_api(client)
     print(f"export SOCKERLESS_TEST_TABLE={table}")
     print(f"export SOCKERLESS_TEST_BUCKET={bucket}")
+    print(f"export SOCKERLESS_TEST_REPOSITORY={endpoint.removeprefix('http://')}/contract")
+    print(f"export SOCKERLESS_TEST_ROLE=arn:aws:iam::{ACCOUNT}:role/container")
     print(f"export SOCKERLESS_TEST_RELAY={endpoint}/_aws/execute-api/{api}/v1")
 
 

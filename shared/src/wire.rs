@@ -20,6 +20,9 @@ pub const PEER: &str = "x-sockerless-peer";
 pub const BODY_BLOB: &str = "x-sockerless-body-blob";
 /// Whose containers are meant, if not the caller's own.
 pub const NAMESPACE: &str = "x-sockerless-namespace";
+/// The path as the client wrote it, where that says more than its decoded form,
+/// which is all that HTTP APIs pass on.
+pub const PATH: &str = "x-sockerless-path";
 /// What a response is: [`FINAL`] or [`PARTS`].
 pub const ANSWER: &str = "x-sockerless-answer";
 /// The headers of a final response as they are to reach the client: a JSON
@@ -159,6 +162,10 @@ pub fn request_headers(request: &Request) -> Vec<(String, String)> {
     if let Some(peer) = &request.peer {
         headers.push((PEER.to_owned(), peer.to_string()));
     }
+    let path = request.path_and_query.split('?').next().unwrap_or_default();
+    if path.contains('%') {
+        headers.push((PATH.to_owned(), path.to_owned()));
+    }
     if let Body::Blob(blob) = &request.body {
         headers.push((BODY_BLOB.to_owned(), blob.to_string()));
     }
@@ -189,7 +196,7 @@ pub fn read_request(
                 let blob = value.parse().map_err(|_| WireError::Header(BODY_BLOB))?;
                 request.body = Body::Blob(blob);
             }
-            NAMESPACE => {}
+            NAMESPACE | PATH => {}
             name if CARRIED_NAMES.contains(&name) => {}
             name => {
                 let name = name.strip_prefix(CARRIED).unwrap_or(name).to_owned();

@@ -167,6 +167,18 @@ impl Blobs for BucketBlobs {
             .map_err(|error| failed("sign a URL for", name, &error))?;
         Ok(request.uri().to_owned())
     }
+
+    async fn download_url(&self, name: &BlobName, expires: Timestamp) -> Result<String, BlobError> {
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(name.as_str())
+            .presigned(self.presigning(expires)?)
+            .await
+            .map_err(|error| failed("sign a URL for", name, &error))?;
+        Ok(request.uri().to_owned())
+    }
 }
 
 fn presigning_from(

@@ -90,4 +90,11 @@ pub trait Blobs: Send + Sync {
     /// # Errors
     /// [`BlobError::Unavailable`].
     async fn upload_url(&self, name: &BlobName, expires: Timestamp) -> Result<String, BlobError>;
+
+    /// A URL from which whoever holds it may GET this blob until `expires`, as
+    /// seen from wherever [`Blobs::upload_url`] is.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    async fn download_url(&self, name: &BlobName, expires: Timestamp) -> Result<String, BlobError>;
 }

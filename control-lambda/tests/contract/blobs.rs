@@ -38,6 +38,7 @@ macro_rules! blobs_contract {
             an_upload_url_takes_the_body,
             an_upload_url_is_for_its_blob_and_method_only,
             an_upload_url_expires,
+            a_download_url_gives_the_body,
             an_upload_that_breaks_off_leaves_the_old_one,
         );
     };
@@ -343,4 +344,20 @@ pub(crate) async fn an_upload_that_breaks_off_leaves_the_old_one(blobs: Shared) 
     let answer = http::request("PUT", &url, 1_000_000, b"only the beginning").await;
     assert_ne!(answer.status, 200);
     holds(&blobs, &name, "old").await;
+}
+
+pub(crate) async fn a_download_url_gives_the_body(blobs: Shared) {
+    let name = name();
+    let url = blobs.download_url(&name, in_an_hour()).await.unwrap();
+    assert_eq!(http::request("GET", &url, 0, b"").await.status, 404);
+    put(&blobs, &name, "what it holds").await.unwrap();
+    let answer = http::request("GET", &url, 0, b"").await;
+    assert_eq!(
+        (answer.status, &answer.body[..]),
+        (200, &b"what it holds"[..])
+    );
+    assert_eq!(http::put(&url, b"x").await, 403);
+    let long_ago = Timestamp::from_secs(in_an_hour().secs() - 2 * 3600);
+    let late = blobs.download_url(&name, long_ago).await.unwrap();
+    assert_eq!(http::request("GET", &late, 0, b"").await.status, 403);
 }

@@ -7,7 +7,6 @@
 
 mod blobs;
 mod http;
-#[cfg(all(feature = "embedded", target_os = "linux"))]
 mod registry;
 mod relay;
 mod table;

@@ -7,18 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sockerless_control::embedded::local::{Local, LocalError};
 use sockerless_shared::ids::PeerId;
 use sockerless_shared::quic::QuicError;
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{InProcess, InProcessDial};
 use crate::agent_binary::AgentBinary;
 use crate::config::LocalConfig;
 use crate::control_plane::ControlPlane;
-use crate::docker_socket::{BindError, Listen, Listener, Server};
+use crate::docker_socket::{BindError, Server};
+use crate::process::{Signals, allow_many_descriptors, bind, ready_line};
 use crate::relay::Relay;
 
 /// Largest request body: an image to be loaded.
@@ -85,7 +84,7 @@ struct Running {
 
 async fn start(config: &LocalConfig) -> Result<Running, RunError> {
     allow_many_descriptors();
-    let listeners = bind(&config.listen).await?;
+    let listeners = bind(&config.listen).await.map_err(RunError::Bind)?;
     let agent = agent_file(&config.agent, &config.data_dir)?;
     let settings = sockerless_control::embedded::local::LocalConfig {
         default_runtime: config.default_runtime,
@@ -133,30 +132,6 @@ impl Running {
     }
 }
 
-async fn bind(addresses: &[Listen]) -> Result<Vec<Listener>, RunError> {
-    let mut listeners = Vec::new();
-    let mut errors = Vec::new();
-    for address in addresses {
-        match Listener::bind(address).await {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => errors.push(error),
-        }
-    }
-    if errors.is_empty() {
-        Ok(listeners)
-    } else {
-        Err(RunError::Bind(errors))
-    }
-}
-
-fn ready_line(listeners: &[Listener]) -> io::Result<String> {
-    let addresses: Vec<String> = listeners
-        .iter()
-        .map(|listener| listener.address().map(|address| address.to_string()))
-        .collect::<Result<_, _>>()?;
-    Ok(format!("sockerless: ready on {}", addresses.join(" and ")))
-}
-
 /// The agent as a file; the built-in one is put into the data folder.
 fn agent_file(agent: &AgentBinary, data_dir: &Path) -> Result<PathBuf, RunError> {
     let bytes = match agent {
@@ -183,36 +158,5 @@ fn agent_file(agent: &AgentBinary, data_dir: &Path) -> Result<PathBuf, RunError>
     match write() {
         Ok(()) => Ok(path),
         Err(source) => Err(RunError::Agent { path, source }),
-    }
-}
-
-/// Every client and every container takes descriptors; the usual soft limit of
-/// 1,024 is for programs that use `select`.
-fn allow_many_descriptors() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::debug!(%error, "the limit of open files could not be raised");
-    }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

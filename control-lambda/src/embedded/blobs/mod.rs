@@ -163,6 +163,10 @@ impl Blobs for FolderBlobs {
     async fn upload_url(&self, name: &BlobName, expires: Timestamp) -> Result<String, BlobError> {
         Ok(self.signed_url(UrlMethod::Put, name, expires))
     }
+
+    async fn download_url(&self, name: &BlobName, expires: Timestamp) -> Result<String, BlobError> {
+        Ok(self.signed_url(UrlMethod::Get, name, expires))
+    }
 }
 
 /// A file on its way.

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use sockerless_control::aws::blobs::BucketBlobs;
+use sockerless_control::aws::registry::EcrRegistry;
 use sockerless_control::aws::relay::GatewayRelay;
 use sockerless_control::aws::sdk::Sdk;
 use sockerless_control::aws::table::DynamoTable;
-use sockerless_control::ports::{Blobs, Environment, Table};
+use sockerless_control::ports::{Blobs, Environment, Registry, Table};
 use sockerless_shared::timestamp::Timestamp;
 
+mod functions;
 mod relay;
 
 fn variable(name: &str) -> String {
@@ -54,4 +56,30 @@ mod blobs {
     }
 
     crate::blobs::blobs_contract!(blobs());
+}
+
+mod registry {
+    use super::*;
+
+    async fn registry() -> (Arc<dyn Registry>, ()) {
+        let sdk = Sdk::from_environment().await;
+        let repository = variable("SOCKERLESS_TEST_REPOSITORY");
+        (Arc::new(EcrRegistry::new(&sdk, &repository).unwrap()), ())
+    }
+
+    // All but what cannot be had: only ECR itself deletes its blobs.
+    crate::registry::registry_contract!(registry();
+        what_was_put_is_read,
+        the_digest_is_found_out_when_it_is_not_announced,
+        an_empty_blob_is_a_blob,
+        a_large_blob_comes_back_whole,
+        wrong_bytes_are_refused,
+        a_wrong_size_is_refused,
+        too_much_is_refused,
+        a_body_that_breaks_off_leaves_nothing,
+        a_put_that_is_dropped_leaves_nothing,
+        the_same_blob_may_be_put_by_many_at_once,
+        manifests_keep_their_bytes_and_media_type,
+        a_manifest_is_no_listed_blob,
+    );
 }

@@ -1,0 +1,124 @@
+//! What the control function is invoked with: requests from the HTTP API,
+//! messages from the WebSocket API, Lambda's word on failed invocations, its own
+//! jobs, and its schedule.
+
+mod http;
+mod websocket;
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayWebsocketProxyRequest};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::functions::ended::FailureRecord;
+use super::jobs::OwnEvent;
+use super::wiring::Plane;
+use crate::ports::function_host::InvocationEvents as _;
+
+/// An event that cannot be handled. Lambda is told, and writes it down.
+#[derive(Debug, Error)]
+pub enum EventError {
+    /// Of a kind that this function is not for.
+    #[error("this function does not know what to do with such an event")]
+    Unknown,
+    /// Of a known kind, but not of its form.
+    #[error("the event cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It was understood but could not be carried out; Lambda tries again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The kinds of events, told apart by the one field that each alone has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    WebSocket,
+    Failure,
+    Own,
+}
+
+impl Kind {
+    fn of(event: &Value) -> Option<Self> {
+        let context = &event["requestContext"];
+        if event.get("sockerless").is_some() {
+            Some(Self::Own)
+        } else if context.get("connectionId").is_some() {
+            Some(Self::WebSocket)
+        } else if context.get("http").is_some() {
+            Some(Self::Http)
+        } else if context.get("condition").is_some() && event.get("requestPayload").is_some() {
+            Some(Self::Failure)
+        } else {
+            None
+        }
+    }
+}
+
+impl Plane {
+    /// Handles one event and returns what Lambda is to give back.
+    ///
+    /// # Errors
+    /// See [`EventError`].
+    pub async fn handle(&self, event: Value) -> Result<Value, EventError> {
+        match Kind::of(&event).ok_or(EventError::Unknown)? {
+            Kind::Http => {
+                let request: ApiGatewayV2httpRequest = serde_json::from_value(event)?;
+                let response = self.http(request).await;
+                Ok(serde_json::to_value(response)?)
+            }
+            Kind::WebSocket => {
+                let request: ApiGatewayWebsocketProxyRequest = serde_json::from_value(event)?;
+                Ok(self.websocket(request).await)
+            }
+            Kind::Failure => {
+                let record: FailureRecord = serde_json::from_value(event)?;
+                let memory = self.host.memory_mib(record.function()).await;
+                // A function that is gone had some memory; only the sentence suffers.
+                let end = record.end(memory.unwrap_or_default());
+                self.control.invocation_ended(record.run(), end).await;
+                Ok(Value::Null)
+            }
+            Kind::Own => {
+                match serde_json::from_value(event)? {
+                    OwnEvent::Job { work } => self.control.run_job(work).await,
+                    OwnEvent::Sweep => self
+                        .control
+                        .sweep()
+                        .await
+                        .map_err(|error| EventError::Failed(error.to_string()))?,
+                }
+                Ok(Value::Null)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_told_apart() {
+        for (event, kind) in [
+            (json!({"requestContext": {"http": {}}}), Some(Kind::Http)),
+            (
+                json!({"requestContext": {"connectionId": "x"}}),
+                Some(Kind::WebSocket),
+            ),
+            (
+                json!({"requestContext": {"condition": "x"}, "requestPayload": {}}),
+                Some(Kind::Failure),
+            ),
+            (
+                serde_json::to_value(OwnEvent::Sweep).unwrap(),
+                Some(Kind::Own),
+            ),
+            (json!({"Records": []}), None),
+            (json!("text"), None),
+        ] {
+            assert_eq!(Kind::of(&event), kind, "{event}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Layers that are only checked: Lambda unpacks them itself. What was checked
+//! is written down, lest it be checked again.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::images::digest::DiffId;
+use crate::images::feed;
+use crate::images::layer::{self, Discard, LayerError, LayerLimits};
+use crate::ports::blobs::ByteStream;
+use crate::ports::table::{Condition, Key, TableError, Write};
+use crate::ports::{Environment, Layers, Table};
+
+/// The partition of the records.
+const PARTITION: &str = "layers";
+
+/// Records that are read at once.
+const PAGE: usize = 500;
+
+/// [`Layers`] that leave nothing but a record in the table.
+pub struct CheckedLayers {
+    table: Arc<dyn Table>,
+    environment: Arc<dyn Environment>,
+    limits: LayerLimits,
+}
+
+impl CheckedLayers {
+    /// With records in this table.
+    #[must_use]
+    pub fn new(
+        table: Arc<dyn Table>,
+        environment: Arc<dyn Environment>,
+        limits: LayerLimits,
+    ) -> Self {
+        Self {
+            table,
+            environment,
+            limits,
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<(), LayerError> {
+        self.table
+            .transact(vec![write], self.environment.now())
+            .await
+            .map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Layers for CheckedLayers {
+    async fn stat(&self, layer: &DiffId) -> Result<Option<u64>, LayerError> {
+        let found = self
+            .table
+            .get(&key(layer), self.environment.now())
+            .await
+            .map_err(failed)?;
+        found.map(|item| size(&item.body)).transpose()
+    }
+
+    async fn add(&self, layer: &DiffId, body: ByteStream) -> Result<u64, LayerError> {
+        let (expected, limits) = (*layer, self.limits);
+        let checked = feed::run(body, move |reader| {
+            layer::read(reader, Some(expected), limits, &mut Discard)
+        });
+        let read = checked
+            .await
+            .unwrap_or_else(|| Err(LayerError::Storage("checking it failed".to_owned())))?;
+        self.write(Write::Put {
+            key: key(layer),
+            body: Bytes::from(read.size.to_string()),
+            expires: None,
+            condition: Condition::Always,
+        })
+        .await?;
+        Ok(read.size)
+    }
+
+    async fn remove(&self, layer: &DiffId) -> Result<(), LayerError> {
+        self.write(Write::Delete {
+            key: key(layer),
+            condition: Condition::Always,
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<DiffId>, LayerError> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .table
+                .query(
+                    PARTITION,
+                    "",
+                    after.as_deref(),
+                    PAGE,
+                    self.environment.now(),
+                )
+                .await
+                .map_err(failed)?;
+            let last = page.len() < PAGE;
+            after = page.last().map(|item| item.key.sort.clone());
+            found.extend(
+                page.iter()
+                    .filter_map(|item| item.key.sort.parse().ok().map(DiffId)),
+            );
+            if last {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn key(layer: &DiffId) -> Key {
+    Key::new(PARTITION, layer.to_string())
+}
+
+fn size(body: &[u8]) -> Result<u64, LayerError> {
+    std::str::from_utf8(body)
+        .ok()
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| LayerError::Storage("a layer's record is damaged".to_owned()))
+}
+
+fn failed(error: TableError) -> LayerError {
+    LayerError::Storage(error.to_string())
+}

@@ -1,0 +1,207 @@
+//! HTTP to the Distribution API of one repository.
+
+use std::convert::Infallible;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use http::header::{AUTHORIZATION, LOCATION};
+use http::uri::Authority;
+use http::{Method, Request, Response, Uri, request};
+use http_body_util::{BodyDataStream, BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use thiserror::Error;
+
+use super::credentials::Credentials;
+use crate::ports::blobs::{BlobError, ByteStream};
+use crate::ports::registry::RegistryError;
+
+/// How much of an error's text is read.
+const MAX_ERROR_BYTES: usize = 4096;
+
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A text that does not name a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is not a repository: expected <host>/<name>, such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com/sockerless"
+)]
+pub struct InvalidRepository(String);
+
+#[derive(Debug)]
+pub(super) struct Client {
+    http: HttpClient<HttpsConnector<HttpConnector>, Body>,
+    scheme: &'static str,
+    host: Authority,
+    repository: String,
+    credentials: Credentials,
+}
+
+impl Client {
+    pub(super) fn new(text: &str, credentials: Credentials) -> Result<Self, InvalidRepository> {
+        let invalid = || InvalidRepository(text.to_owned());
+        let (host, repository) = text.split_once('/').ok_or_else(invalid)?;
+        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
+        if repository.is_empty() || !repository.chars().all(valid) {
+            return Err(invalid());
+        }
+        let host: Authority = host.parse().map_err(|_| invalid())?;
+        let scheme = if is_loopback(host.host()) {
+            "http"
+        } else {
+            "https"
+        };
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .map_err(|_| invalid())?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Self {
+            http: HttpClient::builder(TokioExecutor::new()).build(connector),
+            scheme,
+            host,
+            repository: repository.to_owned(),
+            credentials,
+        })
+    }
+
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// `<host>/<name>`.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.host, self.repository)
+    }
+
+    /// A request to `/v2/<repository>/<path>`.
+    pub(super) fn request(&self, method: Method, path: &str) -> request::Builder {
+        let uri = format!(
+            "{}://{}/v2/{}/{path}",
+            self.scheme, self.host, self.repository
+        );
+        Request::builder().method(method).uri(uri)
+    }
+
+    /// A request to where the registry said to go on.
+    pub(super) fn request_to(
+        &self,
+        method: Method,
+        location: &str,
+    ) -> Result<request::Builder, RegistryError> {
+        Ok(Request::builder()
+            .method(method)
+            .uri(self.resolve(location)?))
+    }
+
+    /// An absolute URL of what may be a path on this registry.
+    fn resolve(&self, location: &str) -> Result<Uri, RegistryError> {
+        let absolute = if location.starts_with('/') {
+            format!("{}://{}{location}", self.scheme, self.host)
+        } else {
+            location.to_owned()
+        };
+        absolute.parse().map_err(|_| {
+            RegistryError::Unavailable("it leads to something that is not a URL".to_owned())
+        })
+    }
+
+    /// Sends a request, with credentials if it is for the registry itself.
+    pub(super) async fn send(
+        &self,
+        request: request::Builder,
+        body: Body,
+    ) -> Result<Response<Incoming>, RegistryError> {
+        let mut request = request
+            .body(body)
+            .map_err(|error| RegistryError::Unavailable(error.to_string()))?;
+        if request.uri().authority() == Some(&self.host) {
+            let header = self.credentials.header().await?;
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
+        self.http
+            .request(request)
+            .await
+            .map_err(|error| RegistryError::Unavailable(super::describe(&error)))
+    }
+
+    /// Gets something that may be elsewhere: ECR keeps blobs in S3. Its URLs
+    /// carry credentials of their own, and are not followed further.
+    pub(super) async fn get_following(
+        &self,
+        path: &str,
+    ) -> Result<Response<Incoming>, RegistryError> {
+        let response = self.send(self.request(Method::GET, path), empty()).await?;
+        if !response.status().is_redirection() {
+            return Ok(response);
+        }
+        let request = self.request_to(Method::GET, location(&response)?)?;
+        self.send(request, empty()).await
+    }
+}
+
+/// Where a response says to go on.
+pub(super) fn location<B>(response: &Response<B>) -> Result<&str, RegistryError> {
+    response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| RegistryError::Unavailable("it does not say where to go on".to_owned()))
+}
+
+/// The error that an unexpected response is.
+pub(super) async fn unexpected(what: &str, response: Response<Incoming>) -> RegistryError {
+    let status = response.status();
+    let text = match collect(response, MAX_ERROR_BYTES).await {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    RegistryError::Unavailable(format!("cannot {what}: HTTP {status}: {text}"))
+}
+
+/// A response's body, of at most `limit` bytes.
+pub(super) async fn collect(
+    response: Response<Incoming>,
+    limit: usize,
+) -> Result<Bytes, RegistryError> {
+    let mut body = response.into_body();
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| RegistryError::Interrupted(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+        if bytes.len() > limit {
+            return Err(RegistryError::TooLarge(limit as u64));
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// A response's body as it comes.
+pub(super) fn stream(response: Response<Incoming>) -> ByteStream {
+    let pieces = BodyDataStream::new(response.into_body());
+    pieces
+        .map(|piece| piece.map_err(|error| BlobError::Interrupted(error.to_string())))
+        .boxed()
+}
+
+pub(super) fn empty() -> Body {
+    Empty::new().boxed_unsync()
+}
+
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse()
+            .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}

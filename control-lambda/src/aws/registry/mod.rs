@@ -1,0 +1,246 @@
+//! Images in a repository of ECR, over the OCI Distribution API.
+//!
+//! Every image's manifest is tagged `image-<digits of its config's digest>`, so
+//! that it is found by Docker's image id; see [`runnable`] for what Lambda is
+//! given. ECR itself removes blobs that no manifest names.
+
+mod agent_layer;
+mod client;
+mod credentials;
+pub mod runnable;
+mod upload;
+
+use async_trait::async_trait;
+use aws_sdk_ecr::Client as Ecr;
+use aws_sdk_ecr::error::SdkError;
+use aws_sdk_ecr::types::ImageIdentifier;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, StatusCode};
+
+use self::client::Client;
+use self::credentials::Credentials;
+use super::sdk::{Sdk, describe};
+use crate::images::digest::Digest;
+use crate::images::manifest::{MAX_MANIFEST_BYTES, ManifestOrIndex, media};
+use crate::ports::Registry;
+use crate::ports::blobs::ByteStream;
+use crate::ports::registry::{Expected, RegistryError, Stored};
+
+pub use agent_layer::AgentLayer;
+pub use client::InvalidRepository;
+
+/// What kinds of manifests are understood.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// [`Registry`] in one repository of ECR.
+#[derive(Debug)]
+pub struct EcrRegistry {
+    client: Client,
+    ecr: Ecr,
+}
+
+impl EcrRegistry {
+    /// The repository `<host>/<name>`, which must exist. As with Docker, a
+    /// registry on loopback is spoken to without TLS.
+    ///
+    /// # Errors
+    /// When that is not the name of a repository.
+    pub fn new(sdk: &Sdk, repository: &str) -> Result<Self, InvalidRepository> {
+        let ecr = Ecr::new(sdk.config());
+        let credentials = Credentials::new(ecr.clone());
+        Ok(Self {
+            client: Client::new(repository, credentials)?,
+            ecr,
+        })
+    }
+
+    /// Stores a manifest under a digest or tag.
+    async fn put_manifest_as(
+        &self,
+        reference: &str,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<(), RegistryError> {
+        let request = self
+            .client
+            .request(Method::PUT, &format!("manifests/{reference}"))
+            .header(CONTENT_TYPE, media_type);
+        let response = self.client.send(request, client::full(bytes)).await?;
+        match response.status() {
+            StatusCode::CREATED | StatusCode::OK => Ok(()),
+            _ => Err(client::unexpected("store a manifest", response).await),
+        }
+    }
+
+    /// A manifest by digest or tag; `None` when it is not there.
+    async fn manifest(&self, reference: &str) -> Result<Option<(String, Bytes)>, RegistryError> {
+        let request = self
+            .client
+            .request(Method::GET, &format!("manifests/{reference}"))
+            .header(http::header::ACCEPT, MANIFESTS);
+        let response = self.client.send(request, client::empty()).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(client::unexpected("read a manifest", response).await),
+        }
+        let media_type = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        let bytes = client::collect(response, MAX_MANIFEST_BYTES).await?;
+        Ok(Some((media_type, bytes)))
+    }
+
+    async fn has_manifest(&self, reference: &str) -> Result<bool, RegistryError> {
+        let request = self
+            .client
+            .request(Method::HEAD, &format!("manifests/{reference}"))
+            .header(http::header::ACCEPT, MANIFESTS);
+        let response = self.client.send(request, client::empty()).await?;
+        match response.status() {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(client::unexpected("look for a manifest", response).await),
+        }
+    }
+}
+
+/// The tag of an image's own manifest.
+fn image_tag(config: &Digest) -> String {
+    format!("image-{}", config.hex())
+}
+
+#[async_trait]
+impl Registry for EcrRegistry {
+    async fn stat_blob(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        let request = self
+            .client
+            .request(Method::HEAD, &format!("blobs/{digest}"));
+        let response = self.client.send(request, client::empty()).await?;
+        match response.status() {
+            StatusCode::OK => response
+                .headers()
+                .get(CONTENT_LENGTH)
+                .and_then(|length| length.to_str().ok()?.parse().ok())
+                .map(Some)
+                .ok_or_else(|| {
+                    RegistryError::Unavailable(format!("the size of {digest} is not told"))
+                }),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(client::unexpected("look for a blob", response).await),
+        }
+    }
+
+    async fn get_blob(&self, digest: &Digest) -> Result<ByteStream, RegistryError> {
+        let response = self
+            .client
+            .get_following(&format!("blobs/{digest}"))
+            .await?;
+        match response.status() {
+            StatusCode::OK => Ok(client::stream(response)),
+            StatusCode::NOT_FOUND => Err(RegistryError::NotFound(*digest)),
+            _ => Err(client::unexpected("read a blob", response).await),
+        }
+    }
+
+    async fn put_blob(
+        &self,
+        body: ByteStream,
+        expected: Expected,
+    ) -> Result<Stored, RegistryError> {
+        let pending = upload::Upload::begin(&self.client).await?;
+        let (pending, stored) = pending.fill(body, expected).await?;
+        if self.stat_blob(&stored.digest).await?.is_none() {
+            pending.finish(&stored.digest).await?;
+        }
+        Ok(stored)
+    }
+
+    async fn delete_blob(&self, _: &Digest) -> Result<(), RegistryError> {
+        // ECR removes what no manifest names, and nobody else can.
+        Ok(())
+    }
+
+    async fn list_blobs(&self) -> Result<Vec<Digest>, RegistryError> {
+        Ok(Vec::new())
+    }
+
+    async fn put_manifest(&self, media_type: &str, bytes: Bytes) -> Result<Digest, RegistryError> {
+        let digest = Digest::of(&bytes);
+        let parsed = ManifestOrIndex::parse(&bytes, media_type)
+            .map_err(|error| RegistryError::Unavailable(error.to_string()))?;
+        let reference = match parsed {
+            ManifestOrIndex::Manifest(manifest) => image_tag(&manifest.config.digest),
+            ManifestOrIndex::Index(_) => digest.to_string(),
+        };
+        self.put_manifest_as(&reference, media_type, bytes).await?;
+        Ok(digest)
+    }
+
+    async fn get_manifest(&self, digest: &Digest) -> Result<(String, Bytes), RegistryError> {
+        let found = self.manifest(&digest.to_string()).await?;
+        let (media_type, bytes) = found.ok_or(RegistryError::NotFound(*digest))?;
+        let actual = Digest::of(&bytes);
+        if actual != *digest {
+            return Err(RegistryError::WrongDigest {
+                expected: *digest,
+                actual,
+            });
+        }
+        Ok((media_type, bytes))
+    }
+
+    async fn delete_manifest(&self, digest: &Digest) -> Result<(), RegistryError> {
+        let image = ImageIdentifier::builder()
+            .image_digest(digest.to_string())
+            .build();
+        // What is not there is one of the failures that the answer lists.
+        self.ecr
+            .batch_delete_image()
+            .repository_name(self.client.repository())
+            .image_ids(image)
+            .send()
+            .await
+            .map_err(|error| failed("delete a manifest", &error))?;
+        Ok(())
+    }
+
+    async fn list_manifests(&self) -> Result<Vec<Digest>, RegistryError> {
+        let mut pages = self
+            .ecr
+            .list_images()
+            .repository_name(self.client.repository())
+            .into_paginator()
+            .send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| failed("list manifests", &error))?;
+            let digests = page.image_ids.unwrap_or_default();
+            found.extend(
+                digests
+                    .iter()
+                    .filter_map(|image| image.image_digest()?.parse::<Digest>().ok()),
+            );
+        }
+        // An image is listed once for each of its tags.
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// The media type of a manifest that this program writes.
+const OWN_MANIFEST: &str = media::OCI_MANIFEST;
+
+fn failed<E, R>(what: &str, error: &SdkError<E, R>) -> RegistryError
+where
+    E: std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    RegistryError::Unavailable(format!("cannot {what}: {}", describe(error)))
+}

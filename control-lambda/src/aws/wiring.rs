@@ -1,0 +1,157 @@
+//! The control plane on AWS: its parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sockerless_shared::spec::Runtime;
+use thiserror::Error;
+
+use super::blobs::BucketBlobs;
+use super::functions::{FunctionSettings, LambdaHost};
+use super::jobs::SelfInvocation;
+use super::layers::CheckedLayers;
+use super::master_key;
+use super::registry::runnable::EcrImages;
+use super::registry::{AgentLayer, EcrRegistry};
+use super::relay::GatewayRelay;
+use super::sdk::Sdk;
+use super::settings::Settings;
+use super::table::DynamoTable;
+use crate::engine::{Config, Control, Parts, Place};
+use crate::environment::SystemEnvironment;
+use crate::images::catalog::Catalog;
+use crate::images::platform::Platform;
+use crate::images::store::{ImageLimits, Images};
+use crate::ports::{Environment, Table};
+use crate::store::Store;
+
+/// Lambda's limit for an invocation, in seconds.
+const TIME_LIMIT_S: i32 = 900;
+
+/// Memory of a function whose container names none, in MiB: enough for one vCPU.
+const DEFAULT_MEMORY_MIB: u32 = 1_769;
+
+/// Size of `/tmp`, in MiB: what Lambda gives without asking.
+const TMP_MIB: u32 = 512;
+
+/// The most that one function can have.
+const MAX_CPUS: u32 = 6;
+const MAX_MEMORY_BYTES: u64 = 10_240 * 1024 * 1024;
+
+/// A part could not be had: which, and why.
+#[derive(Debug, Error)]
+#[error("the control plane cannot start: {0}")]
+pub struct StartError(String);
+
+/// A control plane and what belongs to it on AWS.
+pub struct Plane {
+    /// The control plane.
+    pub control: Arc<Control>,
+    /// What its containers are.
+    pub host: Arc<LambdaHost>,
+    /// Clock and randomness.
+    pub environment: Arc<dyn Environment>,
+    /// Where frontends connect.
+    pub relay_url: String,
+}
+
+impl Plane {
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// When a part cannot be had.
+    pub async fn start(settings: Settings, sdk: &Sdk) -> Result<Self, StartError> {
+        let environment: Arc<dyn Environment> = Arc::new(SystemEnvironment);
+        let table: Arc<dyn Table> = Arc::new(DynamoTable::new(sdk, settings.table));
+        let master_key = master_key::get_or_draw(&*table, &*environment)
+            .await
+            .map_err(say)?;
+        let registry = Arc::new(EcrRegistry::new(sdk, &settings.repository).map_err(say)?);
+        let agent = std::fs::read(&settings.agent)
+            .map_err(|error| StartError(format!("{}: {error}", settings.agent.display())))?;
+        let agent = AgentLayer::new(&agent).map_err(say)?;
+        let host = Arc::new(LambdaHost::new(
+            sdk,
+            Arc::new(EcrImages::new(Arc::clone(&registry), agent)),
+            FunctionSettings {
+                role: settings.container_role,
+                relay_url: settings.relay_url.clone(),
+                on_failure: settings.function_arn.clone(),
+                architecture: settings.architecture.clone(),
+                time_limit_s: TIME_LIMIT_S,
+            },
+        ));
+        let limits = ImageLimits::default();
+        let images = Images::new(
+            Catalog::new(Arc::clone(&table)),
+            registry,
+            Arc::new(CheckedLayers::new(
+                Arc::clone(&table),
+                Arc::clone(&environment),
+                limits.layer,
+            )),
+            Arc::clone(&environment),
+            platform(&settings.architecture),
+            limits,
+        );
+        let parts = Parts {
+            store: Store::new(table, Arc::clone(&environment)),
+            environment: Arc::clone(&environment),
+            host: Arc::clone(&host) as Arc<_>,
+            relay: Arc::new(GatewayRelay::new(sdk, &settings.relay_callback)),
+            blobs: Arc::new(BucketBlobs::new(
+                sdk,
+                settings.bucket,
+                Arc::clone(&environment),
+            )),
+            jobs: Arc::new(SelfInvocation::new(sdk, settings.function_arn)),
+            images,
+        };
+        let config = Config {
+            master_key,
+            default_runtime: Runtime::Function,
+            function_time_limit: Duration::from_secs(u64::from(TIME_LIMIT_S.unsigned_abs())),
+            default_memory_mib: DEFAULT_MEMORY_MIB,
+            tmp_mib: TMP_MIB,
+            place: place(&settings.architecture),
+        };
+        Ok(Self {
+            control: Arc::new(Control::new(parts, config)),
+            host,
+            environment,
+            relay_url: settings.relay_url,
+        })
+    }
+}
+
+/// Docker's names for Lambda's architectures.
+fn platform(architecture: &str) -> Platform {
+    match architecture {
+        "arm64" => Platform::of("linux", "arm64", "v8"),
+        _ => Platform::of("linux", "amd64", ""),
+    }
+}
+
+fn place(architecture: &str) -> Place {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Place {
+        name: "aws".to_owned(),
+        kernel: kernel.trim().to_owned(),
+        operating_system: "AWS Lambda".to_owned(),
+        cpus: MAX_CPUS,
+        memory_bytes: MAX_MEMORY_BYTES,
+        host_name: "lambda".to_owned(),
+        data_dir: String::new(),
+        architecture: match architecture {
+            "arm64" => "aarch64",
+            _ => "x86_64",
+        }
+        .to_owned(),
+        cgroup_version: String::new(),
+        function_has_pty: false,
+    }
+}
+
+fn say(error: impl std::fmt::Display) -> StartError {
+    StartError(error.to_string())
+}

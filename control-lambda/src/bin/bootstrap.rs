@@ -1,0 +1,28 @@
+//! The control function: what Lambda runs.
+
+use std::sync::Arc;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+use sockerless_control::aws::sdk::Sdk;
+use sockerless_control::aws::settings::Settings;
+use sockerless_control::aws::wiring::Plane;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let filter =
+        EnvFilter::try_from_env("SOCKERLESS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .without_time()
+        .init();
+    let settings = Settings::read(|name| std::env::var(name).ok())?;
+    let plane = Arc::new(Plane::start(settings, &Sdk::from_environment().await).await?);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
+        let plane = Arc::clone(&plane);
+        async move { plane.handle(event.payload).await.map_err(Error::from) }
+    }))
+    .await
+}
