@@ -73,5 +73,5 @@ fn the_undamaged_one_is_read() {
     assert_eq!(read.entries, 7);
     let mut again = whole();
     with_checksums(&mut again);
-    assert_eq!(again, whole());
+    assert_eq!(layer::check(&again).unwrap().entries, 7);
 }

@@ -60,7 +60,10 @@ pub fn read(
     loop {
         let (consumed, entry) = match parser.parse(stream.buffered()) {
             Ok(ParseEvent::NeedData { min_bytes }) => {
-                if stream.fill(min_bytes)? {
+                // At least one byte more, or a parser that asks for what it has
+                // would be asked for ever.
+                let more = stream.buffered().len() + 1;
+                if stream.fill(min_bytes.max(more))? {
                     continue;
                 }
                 // Some writers leave the two closing blocks out.
