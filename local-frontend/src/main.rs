@@ -1,5 +1,6 @@
 //! `sockerless`, the program.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -40,20 +41,7 @@ fn local(args: &LocalArgs) -> ExitCode {
         Err(mistakes) => return fail(USAGE, &mistakes),
     };
     sockerless_frontend::logging::start(config.log, &config.log_filter);
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(1, &error),
-    };
-    let result = runtime.block_on(sockerless_frontend::local::run(config));
-    // What is still under way has been told to end, and is not waited for.
-    runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &format!("sockerless: {error}")),
-    }
+    until_it_ends(sockerless_frontend::local::run(config))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -70,6 +58,11 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Err(mistakes) => return fail(USAGE, &mistakes),
     };
     sockerless_frontend::logging::start(config.log, &config.log_filter);
+    until_it_ends(sockerless_frontend::serve::run(config))
+}
+
+/// Runs a service, and says as an exit status how it ended.
+fn until_it_ends<E: Display>(service: impl Future<Output = Result<(), E>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -77,7 +70,8 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error),
     };
-    let result = runtime.block_on(sockerless_frontend::serve::run(config));
+    let result = runtime.block_on(service);
+    // What is still under way has been told to end, and is not waited for.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,7 +102,7 @@ fn shell_quoted(text: &str) -> String {
     }
 }
 
-fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+fn fail(code: u8, error: &dyn Display) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(code)
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sockerless_shared::ids::PeerId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::docker_socket::{BindError, Listen, Listener};
@@ -41,6 +42,13 @@ pub(crate) fn allow_many_descriptors() {
     if let Err(error) = raised {
         tracing::debug!(%error, "the limit of open files could not be raised");
     }
+}
+
+/// The name under which this process is reached over the relay.
+pub(crate) fn random_peer() -> io::Result<PeerId> {
+    let mut bytes = [0; PeerId::BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(PeerId::from_random(bytes))
 }
 
 /// The signals that ask for an end.

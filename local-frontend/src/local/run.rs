@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockerless_control::embedded::local::{Local, LocalError};
-use sockerless_shared::ids::PeerId;
 use sockerless_shared::quic::QuicError;
 use thiserror::Error;
 
@@ -17,7 +16,7 @@ use crate::agent_binary::AgentBinary;
 use crate::config::LocalConfig;
 use crate::control_plane::ControlPlane;
 use crate::docker_socket::{BindError, Server};
-use crate::process::{Signals, allow_many_descriptors, bind, ready_line};
+use crate::process::{Signals, allow_many_descriptors, bind, random_peer, ready_line};
 use crate::relay::Relay;
 
 /// Largest request body: an image to be loaded.
@@ -96,9 +95,7 @@ async fn start(config: &LocalConfig) -> Result<Running, RunError> {
         namespace: config.namespace.clone(),
         max_body_bytes: MAX_BODY_BYTES,
     });
-    let mut peer = [0; PeerId::BYTES];
-    getrandom::fill(&mut peer).map_err(|error| io::Error::other(error.to_string()))?;
-    let relay = Relay::new(PeerId::from_random(peer))?;
+    let relay = Relay::new(random_peer()?)?;
     let relay_task = {
         let (relay, control) = (Arc::clone(&relay), Arc::clone(&control));
         let dial = InProcessDial(local.gateway().clone());

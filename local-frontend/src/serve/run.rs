@@ -4,7 +4,6 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sockerless_shared::ids::PeerId;
 use sockerless_shared::quic::QuicError;
 use thiserror::Error;
 
@@ -12,7 +11,7 @@ use super::{Connection, HttpControlPlane, InvalidEndpoint, WebSocketDial};
 use crate::config::ServeConfig;
 use crate::control_plane::ControlPlane;
 use crate::docker_socket::{BindError, Server};
-use crate::process::{Signals, allow_many_descriptors, bind, ready_line};
+use crate::process::{Signals, allow_many_descriptors, bind, random_peer, ready_line};
 use crate::relay::Relay;
 
 /// How long clients get to read what is left.
@@ -52,9 +51,7 @@ pub async fn run(config: ServeConfig) -> Result<(), RunError> {
     )?;
     let dial = WebSocketDial::new(connection, control.relay_url());
     let control: Arc<dyn ControlPlane> = Arc::new(control);
-    let mut peer = [0; PeerId::BYTES];
-    getrandom::fill(&mut peer).map_err(|error| io::Error::other(error.to_string()))?;
-    let relay = Relay::new(PeerId::from_random(peer))?;
+    let relay = Relay::new(random_peer()?)?;
     let relay_task = {
         let (relay, control) = (Arc::clone(&relay), Arc::clone(&control));
         tokio::spawn(async move { relay.run(control.as_ref(), &dial).await })
