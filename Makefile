@@ -1,5 +1,5 @@
 # A list of commands; each is also what it prints.
-.PHONY: build demo test compare lint
+.PHONY: build demo test test-full bench fuzz compare lint
 
 build:      ## the program and the agent, optimised: target/release/{sockerless,sockerless-agent}
 	scripts/build release
@@ -10,9 +10,18 @@ demo:       ## docker run, exec, logs -f and stop, from nothing
 test:       ## everything but the long forms
 	scripts/test
 
+test-full:  ## the long forms, too, and the measurements; writes docs/results.md; needs root
+	scripts/test-full
+
+bench:      ## beside a real Docker Engine, as ratios; needs root
+	scripts/bench
+
+fuzz:       ## the parsers of what strangers send, a minute each
+	scripts/fuzz 60
+
 compare:    ## the same script against a real Docker Engine and against this; needs root
 	scripts/build debug
 	cargo test --locked -p sockerless-tests
 
-lint:       ## formatting, clippy, shellcheck
+lint:       ## formatting, clippy, shellcheck, unused dependencies
 	scripts/lint

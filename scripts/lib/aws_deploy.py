@@ -6,7 +6,8 @@ serve`.
 """
 
 import io
-import json
+import pathlib
+import string
 import sys
 import urllib.parse
 import zipfile
@@ -18,6 +19,7 @@ ACCOUNT = "000000000000"
 NAME = "sockerless"
 FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}"
 STAGE = "v1"
+POLICIES = pathlib.Path(__file__).parents[2] / "terraform" / "policies"
 
 
 def main(endpoint, bootstrap, agent):
@@ -53,8 +55,14 @@ def main(endpoint, bootstrap, agent):
         RouteSelectionExpression="$request.body.action",
     )["ApiId"]
 
-    container_role = role(client, "container", container_policy())
-    control_role = role(client, "control", control_policy(websocket, container_role))
+    container_role = role(client, "container")
+    control_role = role(
+        client,
+        "control",
+        relay_api=websocket,
+        relay_stage=STAGE,
+        container_role=container_role,
+    )
     # The registry has no name of its own here. An Engine takes one on loopback
     # without TLS.
     port = urllib.parse.urlsplit(endpoint).port
@@ -127,100 +135,22 @@ def routes(gateway, api, keys, authorization="NONE", **integration):
         )
 
 
-def role(client, name, statements):
+def role(client, name, **values):
+    """A role with the policy of this name in terraform/policies."""
     iam = client("iam")
-    assume = [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ]
     made = iam.create_role(
-        RoleName=f"{NAME}-{name}", AssumeRolePolicyDocument=document(assume)
+        RoleName=f"{NAME}-{name}", AssumeRolePolicyDocument=policy("assume-lambda")
     )
     iam.put_role_policy(
-        RoleName=f"{NAME}-{name}", PolicyName=name, PolicyDocument=document(statements)
+        RoleName=f"{NAME}-{name}", PolicyName=name, PolicyDocument=policy(name, **values)
     )
     return made["Role"]["Arn"]
 
 
-def document(statements):
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
-def allow(actions, *resources):
-    return {"Effect": "Allow", "Action": actions, "Resource": list(resources)}
-
-
-def container_policy():
-    """Of containers' functions: to say that an invocation failed, and to log."""
-    return [
-        allow(["lambda:InvokeFunction"], FUNCTION),
-        logs("/aws/lambda/skls-*"),
-    ]
-
-
-def control_policy(websocket, container_role):
-    functions = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:skls-*"
-    return [
-        allow(
-            [
-                "dynamodb:ConditionCheckItem",
-                "dynamodb:DeleteItem",
-                "dynamodb:GetItem",
-                "dynamodb:PutItem",
-                "dynamodb:Query",
-                "dynamodb:UpdateItem",
-            ],
-            f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{NAME}",
-        ),
-        allow(
-            ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
-            f"arn:aws:s3:::{NAME}/*",
-        ),
-        # Without it, S3 does not say that an object is not there.
-        allow(["s3:ListBucket"], f"arn:aws:s3:::{NAME}"),
-        allow(
-            ["execute-api:ManageConnections"],
-            f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{websocket}/{STAGE}/*",
-        ),
-        allow(
-            [
-                "lambda:CreateFunction",
-                "lambda:DeleteFunction",
-                "lambda:GetFunctionConfiguration",
-                "lambda:InvokeFunction",
-                "lambda:PutFunctionEventInvokeConfig",
-            ],
-            functions,
-        ),
-        allow(["lambda:InvokeFunction"], FUNCTION),
-        allow(["iam:PassRole"], container_role),
-        allow(["ecr:GetAuthorizationToken"], "*"),
-        allow(
-            [
-                "ecr:BatchCheckLayerAvailability",
-                "ecr:BatchDeleteImage",
-                "ecr:BatchGetImage",
-                "ecr:CompleteLayerUpload",
-                "ecr:GetDownloadUrlForLayer",
-                "ecr:InitiateLayerUpload",
-                "ecr:ListImages",
-                "ecr:PutImage",
-                "ecr:UploadLayerPart",
-            ],
-            f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{NAME}",
-        ),
-        logs(f"/aws/lambda/{NAME}"),
-    ]
-
-
-def logs(group):
-    return allow(
-        ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
-        f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:*",
-        f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}",
+def policy(name, **values):
+    template = (POLICIES / f"{name}.json").read_text()
+    return string.Template(template).substitute(
+        partition="aws", region=REGION, account=ACCOUNT, name=NAME, bucket=NAME, **values
     )
 
 

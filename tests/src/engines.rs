@@ -187,6 +187,18 @@ impl Engine {
         Ok(())
     }
 
+    /// The process whose descendants are the engine's, unless it is somebody else's.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        match &self.keeper {
+            Keeper::Foreign => None,
+            Keeper::Script(folder) => std::fs::read_to_string(folder.join("supervisor.pid"))
+                .ok()
+                .and_then(|pid| pid.trim().parse().ok()),
+            Keeper::Program(running) => running.as_ref().map(Running::id),
+        }
+    }
+
     /// The most memory that our own program has had, in KiB.
     #[must_use]
     pub fn peak_memory(&self) -> Option<u64> {

@@ -1,0 +1,67 @@
+//! Sockerless beside a real Docker Engine: the same calls in turns, in one run,
+//! on the same machine, with the same client; the result as ratios.
+//!
+//! `cargo bench -p sockerless-tests` (as root, since it starts an Engine) prints a table
+//! in Markdown. Environment:
+//!
+//! - `SOCKERLESS_BENCH_FILTER=TEXT`: only the rows whose name has it
+//! - `SOCKERLESS_BENCH_TAKES=N`: takes of each latency with each engine (default 60)
+//! - `SOCKERLESS_BENCH_RUNS=N`: runs before memory is measured (default 1000)
+
+mod calls;
+mod latency;
+mod memory;
+mod pair;
+mod report;
+mod throughput;
+
+use std::process::ExitCode;
+
+use pair::Pair;
+use report::Report;
+
+fn number(name: &str, default: usize) -> Result<usize, String> {
+    match std::env::var(name) {
+        Err(_) => Ok(default),
+        Ok(text) => text
+            .parse()
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or_else(|| format!("{name}={text} is not a positive number")),
+    }
+}
+
+fn run() -> Result<(), String> {
+    let takes = number("SOCKERLESS_BENCH_TAKES", 60)?;
+    let runs = number("SOCKERLESS_BENCH_RUNS", 1000)?;
+    let filter = std::env::var("SOCKERLESS_BENCH_FILTER").unwrap_or_default();
+    let pair = Pair::start()?;
+    let mut report = Report::default();
+    for row in latency::rows()
+        .into_iter()
+        .filter(|row| row.name.contains(&filter))
+    {
+        eprintln!("measuring: {}", row.name);
+        report.latency(row.name, &latency::measure(&row, &pair, takes)?);
+    }
+    if throughput::NAME.contains(&filter) {
+        eprintln!("measuring: {}", throughput::NAME);
+        report.throughput(&throughput::measure(&pair, 5)?);
+    }
+    if memory::NAME.contains(&filter) {
+        eprintln!("measuring: {}", memory::NAME);
+        report.memory(&memory::measure(&pair, runs)?);
+    }
+    print!("{report}");
+    pair.end()
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
