@@ -28,7 +28,19 @@ pub fn scripts() -> PathBuf {
 /// # Errors
 /// What the script said, when it failed.
 pub fn run_script(name: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(scripts().join(name))
+    let mut command = Command::new(scripts().join(name));
+    // What cargo says of the program it runs is not to be said of what the script
+    // builds: build scripts (ring's) are run again whenever it differs.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_str().is_some_and(|variable| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+                .iter()
+                .any(|prefix| variable.starts_with(prefix))
+        }) {
+            command.env_remove(&variable);
+        }
+    }
+    let output = command
         .args(arguments)
         .output()
         .map_err(|error| format!("{name}: {error}"))?;
