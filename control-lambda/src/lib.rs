@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod engine;
 #[cfg(any(feature = "aws", all(feature = "embedded", target_os = "linux")))]
 pub mod environment;
+mod go_syntax;
 pub mod images;
 pub mod ports;
 pub mod store;

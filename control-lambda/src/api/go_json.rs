@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::ApiError;
+use crate::go_syntax;
 
 /// Deepest nesting of arrays and objects that is read (`serde_json`'s own limit).
 pub const MAX_DEPTH: usize = 128;
@@ -124,49 +125,10 @@ pub fn parse(body: &Bytes) -> Result<Value, ApiError> {
     }
 }
 
-/// What Go's decoder says of a text that is not JSON, as near as the position tells.
+/// What Go's decoder says of a text that this one refuses.
 fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
-    if error.is_eof() {
-        return "unexpected EOF".to_owned();
-    }
-    let line_start = body
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'\n')
-        .nth(error.line().saturating_sub(2))
-        .map_or(0, |(at, _)| at + 1);
-    let start = if error.line() <= 1 { 0 } else { line_start };
-    let at = start + error.column().saturating_sub(1);
-    if let Some(message) = broken_literal(body, at) {
-        return message;
-    }
-    match body.get(at) {
-        Some(byte) => format!(
-            "invalid character '{}' looking for beginning of value",
-            char::from(*byte)
-        ),
-        None => error.to_string(),
-    }
-}
-
-/// A text that begins like `true`, `false` or `null` and goes on otherwise.
-fn broken_literal(body: &[u8], at: usize) -> Option<String> {
-    ["true", "false", "null"].into_iter().find_map(|literal| {
-        let expected = literal.as_bytes();
-        (1..expected.len()).find_map(|matched| {
-            let start = at.checked_sub(matched)?;
-            let found = *body.get(at)?;
-            (body.get(start..at)? == &expected[..matched] && found != expected[matched]).then(
-                || {
-                    format!(
-                        "invalid character '{}' in literal {literal} (expecting '{}')",
-                        char::from(found),
-                        char::from(expected[matched])
-                    )
-                },
-            )
-        })
-    })
+    // What remains are limits that Go does not have, such as the depth.
+    go_syntax::complaint(body).unwrap_or_else(|| error.to_string())
 }
 
 /// The object with all its fields: the client's where it set them, else what stands for nothing.

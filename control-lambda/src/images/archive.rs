@@ -15,6 +15,7 @@ use super::feed;
 use super::layer::compression::{Compression, MAGIC_BYTES, decoder};
 use super::layer::{LayerPath, tar_error};
 use super::manifest::{Descriptor, Index, MAX_MANIFEST_BYTES};
+use crate::go_syntax;
 use crate::ports::blobs::{BlobError, ByteStream};
 
 /// Most entries of an archive.
@@ -25,6 +26,9 @@ pub const MAX_ARCHIVE_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 pub const MAX_IMAGES: usize = 500;
 /// Most names of one image in an archive.
 const MAX_TAGS: usize = 1000;
+/// Stands for the top of the archive where Docker's words name the folder into
+/// which it has unpacked it; here an archive is never unpacked.
+const UNPACKED: &str = "/docker-import-0";
 const MAX_HEADER_BYTES: usize = 4 * 1024 * 1024;
 const CHUNK_BYTES: usize = 128 * 1024;
 
@@ -46,16 +50,15 @@ pub enum ArchiveError {
     /// A list that is too large to be one.
     #[error("{0} in the image archive has more than {MAX_MANIFEST_BYTES} bytes")]
     ListTooLarge(String),
-    /// Neither kind of archive.
-    #[error(
-        "image archive has neither a manifest.json nor an index.json; make it with docker save"
-    )]
+    /// Neither kind of archive. Docker then looks for the list that archives
+    /// had before 2016, and says that it is not there.
+    #[error("open {UNPACKED}/repositories: no such file or directory")]
     NoManifest,
     /// Docker's list is none.
-    #[error("invalid manifest: {0}")]
+    #[error("{0}")]
     Manifest(String),
     /// Something is named that is not there.
-    #[error("image archive has no file {0:?}, which its manifest names")]
+    #[error("open {UNPACKED}/{0}: no such file or directory")]
     Missing(String),
     /// A name that leads out of the archive.
     #[error("invalid entry name {0:?}")]
@@ -113,17 +116,29 @@ impl Contents {
         let Some(bytes) = &self.docker else {
             return Ok(None);
         };
-        let invalid = |e: serde_json::Error| ArchiveError::Manifest(e.to_string());
-        let items: Option<Vec<ManifestItem>> = serde_json::from_slice(bytes).map_err(invalid)?;
-        let Some(items) = items else {
-            return Err(ArchiveError::Manifest(
-                "manifest cannot be null (but can be [])".to_owned(),
-            ));
+        // As Docker does, only the first value is read.
+        let items = serde_json::Deserializer::from_slice(bytes)
+            .into_iter::<Option<Vec<ManifestItem>>>()
+            .next();
+        let items = match items {
+            Some(Ok(Some(items))) => items,
+            Some(Ok(None)) => {
+                return Err(ArchiveError::Manifest(
+                    "invalid manifest, manifest cannot be null (but can be [])".to_owned(),
+                ));
+            }
+            Some(Err(error)) => {
+                return Err(ArchiveError::Manifest(
+                    go_syntax::complaint(bytes)
+                        .unwrap_or_else(|| format!("invalid manifest: {error}")),
+                ));
+            }
+            None => return Err(ArchiveError::Manifest("EOF".to_owned())),
         };
         let tags = |item: &ManifestItem| item.repo_tags.as_ref().map_or(0, Vec::len);
         if items.len() > MAX_IMAGES || items.iter().any(|item| tags(item) > MAX_TAGS) {
             return Err(ArchiveError::Manifest(format!(
-                "at most {MAX_IMAGES} images with {MAX_TAGS} names each are allowed"
+                "invalid manifest: at most {MAX_IMAGES} images with {MAX_TAGS} names each are allowed"
             )));
         }
         Ok(Some(items))
@@ -137,11 +152,11 @@ impl Contents {
         let Some(bytes) = &self.oci else {
             return Ok(None);
         };
-        let index: Index =
-            serde_json::from_slice(bytes).map_err(|e| ArchiveError::Manifest(e.to_string()))?;
+        let index: Index = serde_json::from_slice(bytes)
+            .map_err(|e| ArchiveError::Manifest(format!("invalid index.json: {e}")))?;
         if index.manifests.len() > MAX_IMAGES {
             return Err(ArchiveError::Manifest(format!(
-                "at most {MAX_IMAGES} images are allowed"
+                "invalid manifest: at most {MAX_IMAGES} images are allowed"
             )));
         }
         Ok(Some(index))
@@ -275,7 +290,8 @@ impl ArchiveReader {
                     if self.fill(min_bytes).await? {
                         continue;
                     }
-                    if self.buffer.iter().all(|b| *b == 0) && self.entries > 0 {
+                    // Docker takes nothing at all for an archive without entries.
+                    if self.buffer.iter().all(|b| *b == 0) {
                         return Ok(None);
                     }
                     return Err(ArchiveError::Interrupted("unexpected EOF".to_owned()));

@@ -157,7 +157,7 @@ async fn what_others_brought_is_not_had_for_its_digest() {
     builder.finish().unwrap();
     drop(builder);
     let error = place.load(&without).await.unwrap_err().to_string();
-    assert!(error.contains("has no file"), "{error}");
+    assert!(error.contains("no such file"), "{error}");
 }
 
 #[tokio::test]
@@ -240,14 +240,11 @@ async fn layers_that_are_none() {
 
 #[tokio::test]
 async fn archives_that_are_none() {
-    refused(b"", "unexpected EOF").await;
+    refused(b"", "/repositories: no such file or directory").await;
+    refused(b"short", "unexpected EOF").await;
     refused(&vec![b'x'; 5000], "invalid tar header").await;
-    refused(
-        &vec![0; 10_240],
-        "neither a manifest.json nor an index.json",
-    )
-    .await;
-    refused(&Tar::new().file("f", b"x").end(), "neither").await;
+    refused(&vec![0; 10_240], "/repositories: no such file or directory").await;
+    refused(&Tar::new().file("f", b"x").end(), "/repositories: no such").await;
     refused(
         &Tar::new().file("manifest.json", b"null").end(),
         "cannot be null",
@@ -255,7 +252,7 @@ async fn archives_that_are_none() {
     .await;
     refused(
         &Tar::new().file("manifest.json", b"{").end(),
-        "invalid manifest",
+        "unexpected EOF",
     )
     .await;
     refused(
@@ -266,7 +263,7 @@ async fn archives_that_are_none() {
     let deep = "[".repeat(100_000);
     refused(
         &Tar::new().file("manifest.json", deep.as_bytes()).end(),
-        "invalid manifest",
+        "exceeded max depth",
     )
     .await;
     let large = vec![b' '; 5_000_000];
@@ -280,7 +277,7 @@ async fn archives_that_are_none() {
         let archive = Tar::new().file("manifest.json", manifest.to_string().as_bytes());
         let error = place().load(&archive.end()).await.unwrap_err().to_string();
         assert!(
-            error.contains("has no file") || error.contains("invalid entry name"),
+            error.contains("no such file") || error.contains("invalid entry name"),
             "{error}"
         );
     }
@@ -306,7 +303,7 @@ async fn links_in_a_circle() {
         .symlink("b", "a")
         .file("manifest.json", manifest.to_string().as_bytes())
         .end();
-    refused(&archive, "has no file").await;
+    refused(&archive, "no such file").await;
 }
 
 #[tokio::test]
