@@ -125,6 +125,11 @@ fn exec_detached() -> Scenario {
             api("POST /exec/@{id}/start")
                 .json(&json!({"Detach": true}))
                 .gives(409),
+            api("POST /exec/@{id}/start").json(&json!({})).gives(200),
+            // A size does nothing to what has no terminal, and is taken all the same.
+            api("POST /exec/@{id}/resize?h=30&w=100").gives(200),
+            api("POST /containers/@N/resize?h=30&w=100").gives(200),
+            docker("exec @N true").gives(0),
             docker("rm --force @N").gives(0),
         ],
     )
@@ -168,6 +173,14 @@ fn exec_api() -> Scenario {
                 .json(&json!({}))
                 .multiplexed()
                 .gives(200),
+            api("POST /exec/@{output}/start")
+                .json(&json!({}))
+                .upgrade()
+                .gives(101),
+            api("POST /exec/@{output}/start")
+                .json(&json!({"Detach": true}))
+                .gives(409),
+            api("POST /exec/@{output}/resize?h=30&w=100").gives(404),
             docker("inspect @N --format '{{len .ExecIDs}}'").head_only(),
             api("POST /containers/@N/exec")
                 .version("1.24")
@@ -233,11 +246,21 @@ fn exec_ends_with_container() -> Scenario {
         "exec-ends-with-container",
         [
             sleeper("@N"),
+            api("POST /containers/@N/exec")
+                .json(&json!({"Cmd": ["true"]}))
+                .save("before", "/Id")
+                .gives(201),
             docker("exec @N sh -c 'echo ready; sleep 1000'").background("client"),
             await_text("client", "ready"),
             docker("kill @N").gives(0),
             finish("client"),
+            api("POST /exec/@{before}/start")
+                .json(&json!({}))
+                .gives(404),
             docker("start @N").gives(0),
+            api("POST /exec/@{before}/start")
+                .json(&json!({}))
+                .gives(404),
             docker("exec @N echo again").gives(0),
             docker("rm --force @N").gives(0),
         ],

@@ -15,7 +15,7 @@ use crate::store::execs::Exec;
 /// # Errors
 /// 404.
 pub async fn find(context: &Context<'_>, reference: &str) -> Result<Exec, ApiError> {
-    let none = || ApiError::new(404, format!("No such exec instance: {reference}"));
+    let none = || no_such_exec(reference);
     let id: ExecId = reference.parse().map_err(|_| none())?;
     context
         .control
@@ -23,4 +23,10 @@ pub async fn find(context: &Context<'_>, reference: &str) -> Result<Exec, ApiErr
         .exec(context.namespace, &id)
         .await?
         .ok_or_else(none)
+}
+
+/// 404 for an exec that is not there.
+#[must_use]
+pub fn no_such_exec(reference: &str) -> ApiError {
+    ApiError::new(404, format!("No such exec instance: {reference}"))
 }

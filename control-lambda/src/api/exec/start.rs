@@ -1,13 +1,14 @@
 //! `POST /exec/{id}/start` (Engine API, `ExecStart`).
 
-use sockerless_shared::answer::{Answer, Part};
+use sockerless_shared::answer::{Answer, Head, Part};
 use sockerless_shared::ids::AnswerId;
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::protocol::control::Command;
 use sockerless_shared::protocol::grant::Operation;
+use sockerless_shared::protocol::stdcopy::{self, OutputStream};
 use sockerless_shared::spec::ProcessSpec;
 
-use super::find;
+use super::{find, no_such_exec};
 use crate::api::containers::attach::stream_head;
 use crate::api::containers::spec::console_size;
 use crate::api::go_json::{Absent, Field, Kind};
@@ -36,7 +37,8 @@ const FIELDS: &[Field] = &[
 /// Runs an exec: detached, or with its streams carried to the client.
 ///
 /// # Errors
-/// 404, 409 when it ran already or the container does not run any more.
+/// 404, also when the run in which it was created is over; 409 when the container
+/// is paused, or when it ran already and nobody wants its streams.
 pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
     let body = go_json::complete("ExecStartOptions", FIELDS, &context.json_body()?)?;
     let exec = find(context, reference).await?;
@@ -49,7 +51,12 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
             "exec was created without a terminal and cannot be started with one",
         ));
     }
-    claim(context, &exec).await?;
+    if let Some(refusal) = claim(context, &exec).await? {
+        if detach {
+            return Err(ApiError::new(409, refusal));
+        }
+        return Ok(refused_in_stream(context, tty, &refusal));
+    }
     let console = console_size(&body["ConsoleSize"]).or(exec.process.console_size);
     let process = ProcessSpec {
         console_size: console,
@@ -92,19 +99,47 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
             ),
         ));
     };
-    let mut head = stream_head(context, tty);
-    head.headers.extend(common_headers());
     let id = AnswerId::from_random(control.environment.random());
     Ok(Answer::Parts {
         id,
-        first: vec![Part::Head(head), Part::Stream(target), Part::End],
+        first: vec![
+            Part::Head(exec_head(context, tty)),
+            Part::Stream(target),
+            Part::End,
+        ],
     })
 }
 
-/// The run in which the exec was created has to go on.
+fn exec_head(context: &Context<'_>, tty: bool) -> Head {
+    let mut head = stream_head(context, tty);
+    head.headers.extend(common_headers());
+    head
+}
+
+/// Docker looks at an exec's state only after it has answered a client that
+/// attaches, and so tells it where the exec's output would have come.
+fn refused_in_stream(context: &Context<'_>, tty: bool, refusal: &str) -> Answer {
+    let text = format!("{refusal}\r\n").into_bytes();
+    let data = if tty {
+        text
+    } else {
+        let mut frame = Vec::new();
+        stdcopy::write_frame(&mut frame, OutputStream::Stdout, &text);
+        frame
+    };
+    Answer::Parts {
+        id: AnswerId::from_random(context.control.environment.random()),
+        first: vec![
+            Part::Head(exec_head(context, tty)),
+            Part::Data { data: data.into() },
+            Part::End,
+        ],
+    }
+}
+
+/// The run in which the exec was created has to go on: Docker forgets execs at its end.
 async fn check_container(context: &Context<'_>, exec: &Exec) -> Result<RunRecord, ApiError> {
     let store = &context.control.store;
-    let not_running = || ApiError::new(409, format!("container {} is not running", exec.container));
     let container = store
         .container(context.namespace, &exec.container)
         .await?
@@ -114,7 +149,7 @@ async fn check_container(context: &Context<'_>, exec: &Exec) -> Result<RunRecord
         return Err(ApiError::new(
             409,
             format!(
-                "container {} is paused, unpause the container before exec",
+                "Container {} is paused, unpause the container before exec",
                 exec.container
             ),
         ));
@@ -124,13 +159,16 @@ async fn check_container(context: &Context<'_>, exec: &Exec) -> Result<RunRecord
         .current_run()
         .is_none_or(|run| run.id != exec.run)
     {
-        return Err(not_running());
+        return Err(no_such_exec(exec.id.as_str()));
     }
-    store.run(&exec.run).await?.ok_or_else(not_running)
+    store
+        .run(&exec.run)
+        .await?
+        .ok_or_else(|| no_such_exec(exec.id.as_str()))
 }
 
-/// An exec is started once.
-async fn claim(context: &Context<'_>, exec: &Exec) -> Result<(), ApiError> {
+/// An exec is started once; the text is why not again.
+async fn claim(context: &Context<'_>, exec: &Exec) -> Result<Option<String>, ApiError> {
     let changed = context
         .control
         .store
@@ -143,18 +181,13 @@ async fn claim(context: &Context<'_>, exec: &Exec) -> Result<(), ApiError> {
         })
         .await?;
     match changed {
-        Some((_, ExecState::Created)) => Ok(()),
-        Some((_, ExecState::Starting | ExecState::Running { .. })) => Err(ApiError::new(
-            409,
-            format!("exec command {} is already running", exec.id),
-        )),
-        Some((_, ExecState::Exited { .. })) => Err(ApiError::new(
-            409,
-            format!("exec command {} has already run", exec.id),
-        )),
-        None => Err(ApiError::new(
-            404,
-            format!("No such exec instance: {}", exec.id),
-        )),
+        Some((_, ExecState::Created)) => Ok(None),
+        Some((_, ExecState::Starting | ExecState::Running { .. })) => {
+            Ok(Some(format!("exec command {} is already running", exec.id)))
+        }
+        Some((_, ExecState::Exited { .. })) => {
+            Ok(Some(format!("exec command {} has already run", exec.id)))
+        }
+        None => Err(no_such_exec(exec.id.as_str())),
     }
 }
