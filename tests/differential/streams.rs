@@ -18,6 +18,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         attach_terminal(),
         logs(),
         logs_follow(),
+        logs_details(),
+        logs_of_several_runs(),
         logs_since_until(),
         logs_errors(),
         logs_gone(),
@@ -235,6 +237,7 @@ fn logs() -> Scenario {
             docker("logs --timestamps @N").gives(0),
             docker("logs --follow @N").gives(0),
             docker("logs --details @N").gives(0),
+            docker("logs --details --timestamps --tail 2 @N").gives(0),
             api("GET /containers/@N/logs?stdout=1").gives(200),
             api("GET /containers/@N/logs?stderr=1").gives(200),
             api("GET /containers/@N/logs?stdout=1&stderr=1&tail=3&timestamps=1").gives(200),
@@ -283,6 +286,38 @@ fn logs_follow() -> Scenario {
     )
 }
 
+fn logs_details() -> Scenario {
+    Scenario::new(
+        "logs-details",
+        [
+            docker("run --name @N --log-opt labels=one,two,none --log-opt env=VARIABLE --label two='a b&c' --label one=1 --label other=x --env VARIABLE=x,~y= --env OTHER=z busybox sh -c 'echo out; sleep 0.2; echo err >&2'")
+                .gives(0),
+            docker("inspect @N --format '{{json .HostConfig.LogConfig}}'").gives(0),
+            docker("logs --details @N").gives(0),
+            docker("logs --details --timestamps @N").gives(0),
+            api("GET /containers/@N/logs?stdout=1&details=1").gives(200),
+            docker("rm @N").gives(0),
+        ],
+    )
+}
+
+fn logs_of_several_runs() -> Scenario {
+    Scenario::new(
+        "logs-of-several-runs",
+        [
+            docker("run --name @N busybox sh -c 'echo out; sleep 0.2; echo err >&2; sleep 0.2; printf unfinished'").gives(0),
+            docker("start --attach @N").gives(0),
+            docker("logs @N").gives(0),
+            docker("logs --tail 1 @N").gives(0),
+            docker("logs --tail 4 @N").gives(0),
+            docker("logs --tail 5 @N").gives(0),
+            api("GET /containers/@N/logs?stdout=1&tail=2").gives(200),
+            api("GET /containers/@N/logs?stderr=1&tail=1").gives(200),
+            docker("rm @N").gives(0),
+        ],
+    )
+}
+
 fn logs_since_until() -> Scenario {
     Scenario::new(
         "logs-since-until",
@@ -293,6 +328,9 @@ fn logs_since_until() -> Scenario {
             docker("logs --since @{between} @N").gives(0),
             docker("logs --until @{between} @N").gives(0),
             docker("logs --until @{between} --since 1 --tail 1 @N").gives(0),
+            docker("logs --since @{between} --tail 1 @N").gives(0),
+            docker("logs --since @{between} --tail 100 @N").gives(0),
+            docker("logs --until @{between} --tail 2 @N").gives(0),
             docker("logs --since 2020-01-01T00:00:00Z @N").gives(0),
             docker("logs --until 2020-01-01T00:00:00Z @N").gives(0),
             docker("logs --since 2099-01-01T00:00:00Z @N").gives(0),

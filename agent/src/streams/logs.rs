@@ -43,19 +43,17 @@ async fn render<W: AsyncWrite + Unpin>(
     send: &mut W,
 ) -> Result<(), Gone> {
     let mut skip = match query.tail {
-        Some(tail) => count(spool, query).saturating_sub(tail),
+        Some(tail) => count(spool).saturating_sub(tail),
         None => 0,
     };
     let mut out = Vec::new();
     let mut assembler = LineAssembler::default();
     let mut reader = spool.read_log();
+    // The last lines of all are chosen first, and then what is wanted of them.
     let mut write = |out: &mut Vec<u8>, line: &Line| {
-        if !query.wants(line) {
-            return;
-        }
         if skip > 0 {
             skip -= 1;
-        } else {
+        } else if query.wants(line) {
             query.write(out, line);
         }
     };
@@ -93,12 +91,12 @@ async fn render<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// How many lines there are now that the client wants, `tail` apart.
-fn count(spool: &Spool, query: &LogQuery) -> u64 {
+/// How many lines there are now.
+fn count(spool: &Spool) -> u64 {
     let mut lines = 0;
     let mut assembler = LineAssembler::default();
     let mut reader = spool.read_log();
-    let mut take = |line: Line| lines += u64::from(query.wants(&line));
+    let mut take = |_: Line| lines += 1;
     loop {
         match reader.poll() {
             Ok(Next::Records(records)) => {

@@ -30,10 +30,15 @@ pub struct LogQuery {
     pub since: Option<Timestamp>,
     /// Only lines before or at this.
     pub until: Option<Timestamp>,
-    /// Only the last so many lines; `None` for all.
+    /// Only what is among the last so many lines of all, whatever the other
+    /// limits then leave of them; `None` for no such limit.
     pub tail: Option<u64>,
     /// Whether each line is preceded by its time.
     pub timestamps: bool,
+    /// What precedes each line, after its time, with a space behind it: the
+    /// attributes that the container's log options name (`--details`), often none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
     /// Whether the output is raw (the container has a terminal) instead of framed.
     pub raw: bool,
 }
@@ -47,6 +52,7 @@ impl Default for LogQuery {
             until: None,
             tail: None,
             timestamps: false,
+            details: None,
             raw: false,
         }
     }

@@ -298,14 +298,15 @@ impl Wanted {
                 json!({"Name": "no", "MaximumRetryCount": 0}),
             );
         }
-        if self.host("LogConfig")["Type"]
-            .as_str()
-            .unwrap_or("")
-            .is_empty()
-        {
+        let log = self.host("LogConfig");
+        if log["Type"].as_str().unwrap_or("").is_empty() {
+            let options = match &log["Config"] {
+                Value::Object(options) => json!(options),
+                _ => json!({}),
+            };
             host.insert(
                 "LogConfig".to_owned(),
-                json!({"Type": "json-file", "Config": {}}),
+                json!({"Type": "json-file", "Config": options}),
             );
         }
         host

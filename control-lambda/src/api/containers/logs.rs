@@ -1,7 +1,10 @@
 //! `GET /containers/{id}/logs` (Engine API, `ContainerLogs`).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures_util::stream;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sockerless_shared::answer::{Answer, Head, MAX_INLINE_BODY_BYTES, Part, Response};
 use sockerless_shared::ids::{AnswerId, BlobId, RunId};
 use sockerless_shared::logs::{LogQuery, Record, render};
@@ -26,7 +29,10 @@ const MAX_RENDERED_BYTES: u64 = 4 << 30;
 pub async fn logs(context: &Context<'_>, reference: &str) -> ApiResult {
     let container = find(context, reference).await?;
     let tty = container.config["Tty"].as_bool().unwrap_or(false);
-    let query = parse(&context.query, tty)?;
+    let mut query = parse(&context.query, tty)?;
+    if context.query.flag("details") {
+        query.details = Some(attributes(&container));
+    }
     let follow = context.query.flag("follow");
     let multiplexed = !tty && context.version >= ApiVersion::new(1, 42);
     let content_type = if multiplexed {
@@ -47,7 +53,7 @@ pub async fn logs(context: &Context<'_>, reference: &str) -> ApiResult {
         query: query.clone(),
         follow,
     };
-    if earlier.is_empty() {
+    if earlier.iter().all(Vec::is_empty) {
         return super::attach::open(context, &container, head, operation).await;
     }
     match control
@@ -104,23 +110,23 @@ async fn finished(
     head: Head,
     query: &LogQuery,
 ) -> ApiResult {
-    let records = earlier_records(context, container, None).await?;
-    respond(context, head, render::render(&records, query)).await
+    let runs = earlier_records(context, container, None).await?;
+    respond(context, head, render::render(&runs, query)).await
 }
 
-/// The records of all runs that are over, but one.
+/// The records of all runs that are over, but one; run by run.
 async fn earlier_records(
     context: &Context<'_>,
     container: &Container,
     except: Option<&RunId>,
-) -> Result<Vec<Record>, ApiError> {
-    let mut records = Vec::new();
+) -> Result<Vec<Vec<Record>>, ApiError> {
+    let mut runs = Vec::new();
     for run in &container.runs {
         if Some(run) != except {
-            records.extend(context.control.finished_log(run).await?);
+            runs.push(context.control.finished_log(run).await?);
         }
     }
-    Ok(records)
+    Ok(runs)
 }
 
 /// A body that may be large: inline, or by way of the blob store.
@@ -171,8 +177,47 @@ fn parse(query: &Query, tty: bool) -> Result<LogQuery, ApiError> {
         until: time(query, "until")?,
         tail: tail(query.text("tail")),
         timestamps: query.flag("timestamps"),
+        details: None,
         raw: tty,
     })
+}
+
+/// The labels and variables that the container's log options name, as Docker's
+/// `--details` shows them.
+fn attributes(container: &Container) -> String {
+    let options = &container.host_config["LogConfig"]["Config"];
+    let wanted = |option: &str, name: &str| {
+        let names = options[option].as_str().unwrap_or("");
+        names.split(',').any(|wanted| wanted == name)
+    };
+    let labels = container.config["Labels"].as_object();
+    let labels = labels.into_iter().flatten().filter_map(|(name, value)| {
+        let value = value.as_str()?;
+        wanted("labels", name).then_some((name.as_str(), value))
+    });
+    let variables = container.config["Env"].as_array();
+    let variables = variables.into_iter().flatten().filter_map(|variable| {
+        let (name, value) = variable.as_str()?.split_once('=')?;
+        wanted("env", name).then_some((name, value))
+    });
+    let sorted: BTreeMap<&str, &str> = labels.chain(variables).collect();
+    let pairs: Vec<String> = sorted
+        .into_iter()
+        .map(|(name, value)| format!("{}={}", query_escape(name), query_escape(value)))
+        .collect();
+    pairs.join(",")
+}
+
+/// Go's `url.QueryEscape`.
+fn query_escape(text: &str) -> String {
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    utf8_percent_encode(text, RESERVED)
+        .to_string()
+        .replace("%20", "+")
 }
 
 /// Docker reads a tail that is no number as all of it.
