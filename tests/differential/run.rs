@@ -22,6 +22,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         names_and_ids(),
         remove_at_end(),
         signals(),
+        run_signals_itself(),
         gone_client(),
         image_defaults(),
         create(),
@@ -280,7 +281,6 @@ fn signals() -> Scenario {
             await_text("killed", "ready"),
             docker("kill @N").gives(0),
             finish("killed"),
-            docker("run --rm busybox sh -c 'kill -TERM $$; sleep 0.1; exit 3'").gives(3),
             docker("run --rm busybox sh -c 'sh -c \"kill -9 \\$\\$\"; echo $?'").gives(0),
             docker("run --rm --name @N-xt busybox sh -c 'trap \"exit 143\" TERM; echo ready; while :; do sleep 0.05; done'")
                 .background("stopped"),
@@ -289,6 +289,18 @@ fn signals() -> Scenario {
             finish("stopped"),
         ],
     )
+}
+
+/// The kernel discards what the first process of a PID namespace sends itself
+/// and does not handle. Inside a function nobody can make a namespace (AWS Lambda
+/// gives neither the right nor user namespaces), and a shell's own signal never
+/// passes the agent: ARCHITECTURE.md, "The main process is shielded as process 1 is".
+fn run_signals_itself() -> Scenario {
+    Scenario::new(
+        "run-signals-itself",
+        [docker("run --rm busybox sh -c 'kill -TERM $$; sleep 0.1; exit 3'").gives(3)],
+    )
+    .microvm_only()
 }
 
 fn gone_client() -> Scenario {
