@@ -6,151 +6,113 @@ serve`.
 """
 
 import io
+import json
 import pathlib
+import platform
 import string
 import sys
 import urllib.parse
 import zipfile
 
-import botocore.session
+from aws_emulator import ACCOUNT, REGION, Emulator
 
-REGION = "us-east-1"
-ACCOUNT = "000000000000"
 NAME = "sockerless"
 FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}"
 STAGE = "v1"
+ARCHITECTURE = "arm64" if platform.machine() == "aarch64" else "x86_64"
 POLICIES = pathlib.Path(__file__).parents[2] / "terraform" / "policies"
+
+# What AWS does not need. MiniStack 1.5 asks for CreateFunction on "*" (the
+# function's name is in the body), and takes PutFunctionEventInvokeConfig for
+# UpdateFunctionCode.
+ONLY_FOR_THE_EMULATOR = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": ["lambda:CreateFunction"], "Resource": ["*"]},
+        {
+            "Effect": "Allow",
+            "Action": ["lambda:UpdateFunctionCode"],
+            "Resource": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:skls-*"],
+        },
+    ],
+}
 
 
 def main(endpoint, bootstrap, agent):
-    session = botocore.session.get_session()
-    session.set_credentials("test", "test")
-
-    def client(service):
-        return session.create_client(service, region_name=REGION, endpoint_url=endpoint)
-
-    client("dynamodb").create_table(
-        TableName=NAME,
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-        ],
-        KeySchema=[
-            {"AttributeName": "pk", "KeyType": "HASH"},
-            {"AttributeName": "sk", "KeyType": "RANGE"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
+    emulator = Emulator(endpoint)
+    emulator.storage(NAME)
+    http = emulator.http_api(f"{NAME}-http")
+    websocket = emulator.websocket_api(f"{NAME}-relay")
+    container_role = emulator.role(
+        f"{NAME}-container", policy("assume-lambda"), {"container": policy("container")}
     )
-    client("dynamodb").update_time_to_live(
-        TableName=NAME,
-        TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"},
-    )
-    client("s3").create_bucket(Bucket=NAME)
-    client("ecr").create_repository(repositoryName=NAME)
-    gateway = client("apigatewayv2")
-    http = gateway.create_api(Name=f"{NAME}-http", ProtocolType="HTTP")["ApiId"]
-    websocket = gateway.create_api(
-        Name=f"{NAME}-relay",
-        ProtocolType="WEBSOCKET",
-        RouteSelectionExpression="$request.body.action",
-    )["ApiId"]
-
-    container_role = role(client, "container")
-    control_role = role(
-        client,
+    control = policy(
         "control",
         relay_api=websocket,
         relay_stage=STAGE,
         container_role=container_role,
     )
+    control_role = emulator.role(
+        f"{NAME}-control",
+        policy("assume-lambda"),
+        {"control": control, "emulator": ONLY_FOR_THE_EMULATOR},
+    )
     # The registry has no name of its own here. An Engine takes one on loopback
     # without TLS.
     port = urllib.parse.urlsplit(endpoint).port
-    relay = f"{endpoint}/_aws/execute-api/{websocket}/{STAGE}"
-    client("lambda").create_function(
-        FunctionName=NAME,
+    emulator.function(
+        NAME,
+        control_role,
+        package(bootstrap, agent),
         Runtime="provided.al2023",
-        Role=control_role,
+        Architectures=[ARCHITECTURE],
         Handler="bootstrap",
         Timeout=120,
         MemorySize=512,
-        Code={"ZipFile": package(bootstrap, agent)},
         Environment={
             "Variables": {
                 "SOCKERLESS_TABLE": NAME,
                 "SOCKERLESS_BUCKET": NAME,
                 "SOCKERLESS_REPOSITORY": f"127.0.0.1:{port}/{NAME}",
-                "SOCKERLESS_RELAY_URL": relay.replace("http", "ws", 1),
-                "SOCKERLESS_RELAY_CALLBACK": relay,
+                "SOCKERLESS_RELAY_URL": f"{emulator.api_url(websocket, 'ws')}/{STAGE}",
+                "SOCKERLESS_RELAY_CALLBACK": f"{emulator.api_url(websocket)}/{STAGE}",
                 "SOCKERLESS_CONTAINER_ROLE": container_role,
                 "SOCKERLESS_FUNCTION_ARN": FUNCTION,
-                "SOCKERLESS_ARCHITECTURE": "x86_64",
+                "SOCKERLESS_ARCHITECTURE": ARCHITECTURE,
             }
         },
     )
-    client("lambda").get_waiter("function_active_v2").wait(
-        FunctionName=NAME, WaiterConfig={"Delay": 1}
+    emulator.serve(
+        http,
+        "$default",
+        FUNCTION,
+        ["$default"],
+        authorization="AWS_IAM",
+        PayloadFormatVersion="2.0",
     )
-    client("lambda").add_permission(
-        FunctionName=NAME,
-        StatementId="gateway",
-        Action="lambda:InvokeFunction",
-        Principal="apigateway.amazonaws.com",
-    )
-    routes(gateway, http, ["$default"], authorization="AWS_IAM", payload="2.0")
-    gateway.create_stage(ApiId=http, StageName="$default", AutoDeploy=True)
-    routes(gateway, websocket, ["$connect", "$disconnect", "$default"])
-    gateway.create_stage(ApiId=websocket, StageName=STAGE, AutoDeploy=True)
-    print(f"export SOCKERLESS_ENDPOINT={endpoint}/_aws/execute-api/{http}")
+    emulator.serve(websocket, STAGE, FUNCTION, ["$connect", "$disconnect", "$default"])
+    print(f"export SOCKERLESS_ENDPOINT={emulator.api_url(http)}")
 
 
 def package(bootstrap, agent):
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, path in (("bootstrap", bootstrap), ("sockerless-agent", agent)):
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o100755 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             with open(path, "rb") as file:
-                archive.writestr(entry, file.read())
+                archive.writestr(entry, file.read(), compresslevel=1)
     return content.getvalue()
 
 
-def routes(gateway, api, keys, authorization="NONE", **integration):
-    payload = integration.get("payload")
-    target = gateway.create_integration(
-        ApiId=api,
-        IntegrationType="AWS_PROXY",
-        IntegrationUri=(
-            f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{FUNCTION}/invocations"
-        ),
-        **({"PayloadFormatVersion": payload} if payload else {}),
-    )["IntegrationId"]
-    for key in keys:
-        gateway.create_route(
-            ApiId=api,
-            RouteKey=key,
-            Target=f"integrations/{target}",
-            AuthorizationType=authorization,
-        )
-
-
-def role(client, name, **values):
-    """A role with the policy of this name in terraform/policies."""
-    iam = client("iam")
-    made = iam.create_role(
-        RoleName=f"{NAME}-{name}", AssumeRolePolicyDocument=policy("assume-lambda")
-    )
-    iam.put_role_policy(
-        RoleName=f"{NAME}-{name}", PolicyName=name, PolicyDocument=policy(name, **values)
-    )
-    return made["Role"]["Arn"]
-
-
 def policy(name, **values):
-    template = (POLICIES / f"{name}.json").read_text()
-    return string.Template(template).substitute(
-        partition="aws", region=REGION, account=ACCOUNT, name=NAME, bucket=NAME, **values
+    """The policy of this name in terraform/policies, filled in."""
+    template = string.Template((POLICIES / f"{name}.json").read_text())
+    return json.loads(
+        template.substitute(
+            partition="aws", region=REGION, account=ACCOUNT, name=NAME, bucket=NAME, **values
+        )
     )
 
 
