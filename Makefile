@@ -1,5 +1,5 @@
 # A list of commands; each is also what it prints.
-.PHONY: build demo test test-full bench fuzz compare lint
+.PHONY: build demo test test-full bench fuzz compare aws-path lint
 
 build:      ## the program and the agent, optimised: target/release/{sockerless,sockerless-agent}
 	scripts/build release
@@ -22,6 +22,9 @@ fuzz:       ## the parsers of what strangers send, a minute each
 compare:    ## the same script against a real Docker Engine and against this; needs root
 	scripts/build debug
 	cargo test --locked -p sockerless-tests
+
+aws-path:   ## docker run through AWS's own shapes, at an emulator; needs root
+	scripts/aws-path
 
 lint:       ## formatting, clippy, shellcheck, unused dependencies
 	scripts/lint

@@ -9,6 +9,7 @@ mod blobs;
 mod http;
 mod registry;
 mod relay;
+mod socket;
 mod table;
 
 #[cfg(feature = "aws")]

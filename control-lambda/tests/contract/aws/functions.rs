@@ -75,9 +75,11 @@ async fn a_shape_has_one_function_whoever_ensures_it() {
 async fn invocations_are_not_repeated_and_failures_are_told() {
     let host = host().await;
     let function = host.ensure(&shape('b')).await.unwrap().name;
-    let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
     let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = config.into_builder().http_client(http).build();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(http)
+        .load()
+        .await;
     let lambda = aws_sdk_lambda::Client::new(&config);
     let rules = lambda
         .get_function_event_invoke_config()

@@ -9,8 +9,9 @@ use sockerless_control::ports::Relay as _;
 use sockerless_control::ports::relay::PostError;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::harness::{Harness, InThisProcess, OverSockets, Told, connect_to};
+use super::harness::{Harness, InThisProcess, OverSockets, Told};
 use crate::relay::Client as _;
+use crate::socket::Socket;
 
 mod contract_over_sockets {
     use super::*;
@@ -60,7 +61,7 @@ async fn without_a_control_plane_everybody_is_refused() {
     let harness = default().await;
     let harness = Arc::into_inner(harness).unwrap();
     let (gateway, address) = harness.drop_control_plane();
-    assert_eq!(connect_to(address, "ok").await.err(), Some(503));
+    assert_eq!(Socket::open(address, "/?ok").await.err(), Some(503));
     assert_eq!(
         gateway.connect_in_process("ok").await.unwrap_err().status,
         503

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use sockerless_control::embedded::blobs::FolderBlobs;
 use sockerless_control::embedded::environment::SystemEnvironment;
 use sockerless_control::embedded::gateway::{Gateway, GatewayConfig};
@@ -12,13 +12,13 @@ use sockerless_control::ports::relay::ConnectRefused;
 use sockerless_control::ports::{GatewayEvents, Relay};
 use sockerless_shared::ids::ConnectionId;
 use sockerless_shared::protocol::mac::Key;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::relay::Client;
+use crate::socket::Socket;
 
 /// Something the control plane was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Harness {
 
     /// Connects with a query; the status when it is refused.
     pub(crate) async fn try_connect(&self, query: &str) -> Result<Socket, u16> {
-        connect_to(self.address, query).await
+        Socket::open(self.address, &format!("/?{query}")).await
     }
 
     pub(crate) async fn message(&self) -> String {
@@ -153,24 +153,7 @@ impl Harness {
     }
 }
 
-pub(crate) async fn connect_to(address: SocketAddr, query: &str) -> Result<Socket, u16> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    match client_async(format!("ws://{address}/?{query}"), stream).await {
-        Ok((socket, _)) => Ok(Socket(socket)),
-        Err(Error::Http(response)) => Err(response.status().as_u16()),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// A WebSocket client.
-pub(crate) struct Socket(pub(crate) WebSocketStream<TcpStream>);
-
 impl Socket {
-    pub(crate) async fn send(&mut self, text: &str) {
-        self.0.send(Message::text(text)).await.unwrap();
-    }
-
     /// Reads to the end, which must be a close frame.
     pub(crate) async fn close_code(&mut self) -> u16 {
         let to_end = async {
@@ -186,25 +169,6 @@ impl Socket {
             .await
             .expect("not closed after 20 seconds")
     }
-}
-
-#[async_trait]
-impl Client for Socket {
-    async fn receive(&mut self) -> Option<String> {
-        while let Some(Ok(message)) = self.0.next().await {
-            if let Message::Text(text) = message {
-                return Some(text.as_str().to_owned());
-            }
-        }
-        None
-    }
-
-    async fn close(mut self: Box<Self>) {
-        self.0.close(None).await.unwrap();
-        while let Some(Ok(_)) = self.0.next().await {}
-    }
-
-    fn cut(self: Box<Self>) {}
 }
 
 /// A client in the same process.
