@@ -133,13 +133,13 @@ impl Container {
     /// Stops every process.
     pub(crate) fn pause(&self) {
         self.paused.store(true, Ordering::Relaxed);
-        tree::stop_all();
+        tree::stop_all(self.reaper.helper());
     }
 
     /// Lets every process go on.
     pub(crate) fn unpause(&self) {
         self.paused.store(false, Ordering::Relaxed);
-        tree::continue_all();
+        tree::continue_all(self.reaper.helper());
     }
 
     /// Sets the size of the container's terminal.

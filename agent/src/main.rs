@@ -32,16 +32,18 @@ use crate::cleanup::Scratch;
 use crate::config::Config;
 use crate::note::note;
 use crate::operator_log::OperatorLog;
+use crate::process::namespace::{Namespace, Seat, SeatError};
 use crate::process::reaper::Reaper;
 use crate::process::tree::kill_all;
 use crate::runtime_api::{Emulator, Received, RuntimeApi, Source};
 use crate::supervisor::Agent;
 
 fn main() -> ExitCode {
-    let config = Config::read(|name| std::env::var(name).ok());
+    let get = |name: &str| std::env::var(name).ok();
+    let (seat, config) = (Seat::read(get), Config::read(get));
     // Before any thread is started.
     harden::forget_environment();
-    match run(config) {
+    match run(seat, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             note!("{error}");
@@ -50,21 +52,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Result<Config, config::ConfigError>) -> Result<(), String> {
-    let config = config.map_err(|error| error.to_string())?;
+fn run(
+    seat: Result<Seat, SeatError>,
+    config: Result<Config, config::ConfigError>,
+) -> Result<(), String> {
     harden::harden().map_err(|error| format!("hardening: {error}"))?;
+    let namespace = match seat.map_err(|error| error.to_string())? {
+        Seat::Agent(namespace) => namespace,
+        Seat::Main(socket) => {
+            return Namespace::wait_as_main(&socket).map_err(|error| format!("main: {error}"));
+        }
+        Seat::Exec(socket) => {
+            return Namespace::serve_execs(&socket).map_err(|error| format!("exec: {error}"));
+        }
+    };
+    let config = config.map_err(|error| error.to_string())?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?
-        .block_on(serve(config))
+        .block_on(serve(config, namespace))
         .map_err(|error| error.to_string())
 }
 
 /// Serves one invocation after the other, for as long as the environment lives.
-async fn serve(config: Config) -> std::io::Result<()> {
+async fn serve(config: Config, namespace: Option<Namespace>) -> std::io::Result<()> {
     let agent = Agent {
-        reaper: Reaper::start()?,
+        reaper: Reaper::start(namespace)?,
         log: OperatorLog::start(std::io::stdout()),
         scratch: Scratch::note(Path::new("/tmp")),
     };

@@ -3,25 +3,69 @@
 //! Other threads may have held any lock at the fork: nothing here allocates,
 //! locks or panics. Everything needed is prepared in [`Prepared`].
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, NulError, c_char};
 use std::os::fd::RawFd;
+
+use serde::{Deserialize, Serialize};
 
 use super::errno;
 use super::program::{Found, Lookup, Missing};
 
+/// A process to be started, resolved but for what only itself can find out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The program's name, as it was given.
+    pub(crate) name: String,
+    /// Where it is looked for: a `PATH`.
+    pub(crate) path: String,
+    /// Its arguments, its name among them.
+    pub(crate) args: Vec<String>,
+    /// Its variables, complete.
+    pub(crate) env: Vec<String>,
+    /// Its working directory.
+    pub(crate) cwd: String,
+    /// User, primary group, all groups; `None` to stay who we are.
+    pub(crate) identity: Option<(u32, u32, Vec<u32>)>,
+    /// Whether stdin is a terminal that becomes the controlling one.
+    pub(crate) terminal: bool,
+}
+
 /// Everything a new process needs.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) lookup: Lookup,
-    pub(crate) argv: Vec<CString>,
-    pub(crate) envp: Vec<CString>,
-    pub(crate) cwd: CString,
-    /// User, primary group, all groups; `None` to stay who we are.
-    pub(crate) identity: Option<(u32, u32, Vec<u32>)>,
+    lookup: Lookup,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    cwd: CString,
+    identity: Option<(u32, u32, Vec<u32>)>,
     /// What becomes stdin, stdout and stderr.
-    pub(crate) stdio: [RawFd; 3],
-    /// Whether stdin is a terminal that becomes the controlling one.
-    pub(crate) terminal: bool,
+    stdio: [RawFd; 3],
+    terminal: bool,
+}
+
+impl Prepared {
+    /// Puts everything into the form that needs no allocation any more.
+    ///
+    /// # Errors
+    /// When a text has a NUL byte.
+    pub(crate) fn new(order: &Order, stdio: [RawFd; 3]) -> Result<Self, NulError> {
+        Ok(Self {
+            lookup: Lookup::new(&order.name, &order.path)?,
+            argv: to_c(&order.args)?,
+            envp: to_c(&order.env)?,
+            cwd: CString::new(order.cwd.as_str())?,
+            identity: order.identity.clone(),
+            stdio,
+            terminal: order.terminal,
+        })
+    }
+}
+
+fn to_c(texts: &[String]) -> Result<Vec<CString>, NulError> {
+    texts
+        .iter()
+        .map(|text| CString::new(text.as_str()))
+        .collect()
 }
 
 /// How far a new process came, as it tells its parent through the pipe. The

@@ -1,7 +1,5 @@
 //! The environment of a process, put together as runc does it.
 
-use std::ffi::CString;
-
 use thiserror::Error;
 
 /// An environment that no process can have; texts are runc's.
@@ -50,14 +48,6 @@ pub(crate) fn get<'a>(variables: &'a [(String, String)], name: &str) -> Option<&
         .iter()
         .find(|(n, _)| n == name)
         .map(|(_, value)| value.as_str())
-}
-
-/// The form that `execve` takes.
-pub(crate) fn to_c(variables: &[(String, String)]) -> Vec<CString> {
-    variables
-        .iter()
-        .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
-        .collect()
 }
 
 fn set(variables: &mut Vec<(String, String)>, name: &str, value: &str) {

@@ -81,7 +81,7 @@ pub(crate) fn launch(
         let number = error.raw_os_error().unwrap_or(libc::EIO);
         start_failure(format!("streams of the process: {}", errno::text(number)))
     })?;
-    let Child { pid, exit } = reaper.spawn(plan, ours.theirs)?;
+    let Child { pid, exit } = reaper.spawn(plan, role, ours.theirs)?;
     let shielded = role == Role::Main;
     Ok(Launched {
         pid,

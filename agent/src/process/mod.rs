@@ -6,6 +6,7 @@ pub(crate) mod errno;
 pub(crate) mod failure;
 pub(crate) mod launch;
 pub(crate) mod line_discipline;
+pub(crate) mod namespace;
 pub(crate) mod program;
 pub(crate) mod pty;
 pub(crate) mod reaper;

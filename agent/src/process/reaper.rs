@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use super::errno;
+use super::launch::Role;
+use super::namespace::Namespace;
 use super::spawn::Plan;
 use super::stdio::ProcessEnds;
 
@@ -22,6 +24,7 @@ pub(crate) struct Reaper(Arc<Shared>);
 struct Shared {
     waiting: Mutex<HashMap<Pid, oneshot::Sender<i32>>>,
     reaped: Notify,
+    namespace: Option<Namespace>,
 }
 
 /// A process that was started.
@@ -34,12 +37,16 @@ pub(crate) struct Child {
 }
 
 impl Reaper {
-    /// Starts reaping for as long as the runtime lives.
+    /// Starts reaping for as long as the runtime lives. Processes are started in
+    /// `namespace`, if there is one.
     ///
     /// # Errors
     /// When SIGCHLD cannot be received.
-    pub(crate) fn start() -> io::Result<Self> {
-        let reaper = Self::default();
+    pub(crate) fn start(namespace: Option<Namespace>) -> io::Result<Self> {
+        let reaper = Self(Arc::new(Shared {
+            namespace,
+            ..Shared::default()
+        }));
         let mut ended = signal(SignalKind::child())?;
         let task = reaper.clone();
         tokio::spawn(async move {
@@ -54,14 +61,24 @@ impl Reaper {
     ///
     /// # Errors
     /// As [`Plan::start`].
-    pub(crate) fn spawn(&self, plan: Plan, ends: ProcessEnds) -> Result<Child, StartFailure> {
+    pub(crate) fn spawn(
+        &self,
+        plan: Plan,
+        role: Role,
+        ends: ProcessEnds,
+    ) -> Result<Child, StartFailure> {
         // Held over the start, so that a process that ends at once is known
         // before it is waited for.
         let mut waiting = self.waiting();
-        let pid = plan.start(ends)?;
+        let pid = plan.start(role, ends, self.0.namespace.as_ref())?;
         let (tell, exit) = oneshot::channel();
         waiting.insert(pid, tell);
         Ok(Child { pid, exit })
+    }
+
+    /// The process, if there is one, that starts others but is none of the container's.
+    pub(crate) fn helper(&self) -> Option<Pid> {
+        self.0.namespace.as_ref().map(Namespace::helper)
     }
 
     /// Waits for all that has ended by now. Whether any child is left, dead or alive.

@@ -5,10 +5,11 @@
 //! discarded, whether it comes from inside or outside, except SIGKILL and
 //! SIGSTOP from outside (pid_namespaces(7), "The namespace init process").
 //! That is why `docker stop` of a plain `sleep` takes ten seconds and ends with
-//! 137, and people and scripts count on it. Here the main process is a child of
-//! the agent, in the agent's namespace, so that the shield is put up again, in
-//! [`reaches_main`], for every signal that the agent itself sends, and for the keys
-//! of a terminal that are signals. What
+//! 137, and people and scripts count on it. In a microvm it is so here too (see
+//! [`super::namespace`]); what follows then changes nothing. In a function, where
+//! Lambda allows no namespaces, the main process is a child of the agent in the agent's
+//! own, so that the shield is put up again, in [`reaches_main`], for every signal that
+//! the agent itself sends, and for the keys of a terminal that are signals. What
 //! processes of the container send each other is out of reach.
 
 use std::fs;

@@ -1,18 +1,19 @@
 //! Starting a process.
 
-use std::ffi::CString;
 use std::fs::{DirBuilder, File};
-use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 
 use nix::unistd::{ForkResult, Pid, fchown, fork, geteuid};
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::spec::ProcessSpec;
 
-use super::child::{Pointers, Prepared, STEP_BYTES, Step, become_program};
+use super::child::{Order, Pointers, Prepared, STEP_BYTES, Step, become_program};
 use super::failure::start_failure;
-use super::program::{Lookup, quote};
+use super::launch::Role;
+use super::namespace::Namespace;
+use super::program::quote;
 use super::stdio::{ProcessEnds, pipe};
 use super::user::{Accounts, Identity};
 use super::{environment, errno};
@@ -20,9 +21,7 @@ use super::{environment, errno};
 /// What a [`ProcessSpec`] becomes before it runs.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    prepared: Prepared,
-    name: String,
-    cwd: String,
+    order: Order,
     owner: Option<Identity>,
 }
 
@@ -46,12 +45,10 @@ impl Plan {
         let name = spec.args.first().cloned().unwrap_or_default();
         let path = environment::get(&variables, "PATH").unwrap_or_default();
         let nul = || start_failure(format!("exec: {}: invalid argument", quote(&name)));
-        let argv = spec
-            .args
-            .iter()
-            .map(|arg| CString::new(arg.as_str()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| nul())?;
+        let has_nul = |text: &String| text.contains('\0');
+        if spec.args.iter().any(has_nul) || path.contains('\0') || has_nul(&spec.working_dir) {
+            return Err(nul());
+        }
         let cwd = if spec.working_dir.is_empty() {
             "/".to_owned()
         } else {
@@ -59,21 +56,22 @@ impl Plan {
         };
         let owner = identity.filter(|_| switches);
         Ok(Self {
-            prepared: Prepared {
-                lookup: Lookup::new(&name, path).map_err(|_| nul())?,
-                argv,
-                envp: environment::to_c(&variables),
-                cwd: CString::new(cwd.as_str()).map_err(|_| nul())?,
+            order: Order {
+                path: path.to_owned(),
+                args: spec.args.clone(),
+                env: variables
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+                cwd,
                 identity: owner.as_ref().map(|identity| {
                     let mut groups = vec![identity.gid];
                     groups.extend(identity.groups.iter().filter(|&&gid| gid != identity.gid));
                     (identity.uid, identity.gid, groups)
                 }),
-                stdio: [0, 1, 2],
                 terminal: false,
+                name,
             },
-            name,
-            cwd,
             owner,
         })
     }
@@ -85,21 +83,22 @@ impl Plan {
     /// When something that is no folder stands there. A root that cannot be
     /// written shows when the process changes into it.
     pub(crate) fn make_working_dir(&self) -> Result<(), StartFailure> {
-        match std::fs::metadata(&self.cwd) {
+        match std::fs::metadata(&self.order.cwd) {
             Ok(meta) if meta.is_dir() => Ok(()),
             Ok(_) => Err(StartFailure {
                 code: 128,
-                message: format!("Cannot mkdir: {} is not a directory", self.cwd),
+                message: format!("Cannot mkdir: {} is not a directory", self.order.cwd),
             }),
             Err(_) => {
                 let made = DirBuilder::new()
                     .recursive(true)
                     .mode(0o755)
-                    .create(&self.cwd);
+                    .create(&self.order.cwd);
                 if made.is_ok()
                     && let Some(owner) = &self.owner
                 {
-                    let _ = std::os::unix::fs::chown(&self.cwd, Some(owner.uid), Some(owner.gid));
+                    let _ =
+                        std::os::unix::fs::chown(&self.order.cwd, Some(owner.uid), Some(owner.gid));
                 }
                 Ok(())
             }
@@ -111,11 +110,17 @@ impl Plan {
     /// The caller must register the process with the reaper before anything
     /// else is polled, see [`super::reaper::Reaper::spawn`].
     ///
+    /// In the container's `namespace`, where it has one.
+    ///
     /// # Errors
     /// What runc would say.
-    pub(crate) fn start(mut self, ends: ProcessEnds) -> Result<Pid, StartFailure> {
-        self.prepared.stdio = ends.raw();
-        self.prepared.terminal = ends.terminal;
+    pub(crate) fn start(
+        mut self,
+        role: Role,
+        ends: ProcessEnds,
+        namespace: Option<&Namespace>,
+    ) -> Result<Pid, StartFailure> {
+        self.order.terminal = ends.terminal;
         if let Some(owner) = &self.owner {
             // Else the process could not open /dev/stdout and its kin again.
             let (uid, gid) = (owner.uid.into(), owner.gid.into());
@@ -128,42 +133,58 @@ impl Plan {
                 }
             }
         }
-        let failed = |error: std::io::Error| {
+        let failed = |error: io::Error| {
             let number = error.raw_os_error().unwrap_or(libc::EIO);
-            start_failure(format!("fork/exec {}: {}", self.name, errno::text(number)))
+            start_failure(format!(
+                "fork/exec {}: {}",
+                self.order.name,
+                errno::text(number)
+            ))
         };
         let (from_child, to_parent) = pipe().map_err(failed)?;
-        let pointers = Pointers::of(&self.prepared);
-        // SAFETY: the child calls only `become_program`, which is async-signal-safe.
-        match unsafe { fork() } {
-            Err(number) => Err(failed(number.into())),
-            Ok(ForkResult::Child) => {
-                // SAFETY: we are the forked child, and the pointers are `prepared`'s.
-                unsafe { become_program(&self.prepared, &pointers, to_parent.as_raw_fd()) }
+        let child = match namespace {
+            Some(namespace) => {
+                let [stdin, stdout, stderr] = ends.raw();
+                let descriptors = [stdin, stdout, stderr, to_parent.as_raw_fd()];
+                namespace.start(role, &self.order, descriptors)
             }
-            Ok(ForkResult::Parent { child }) => {
-                drop(to_parent);
-                let mut bytes = [0; STEP_BYTES];
-                match File::from(from_child).read_exact(&mut bytes) {
-                    // Closed by execve, or by the end of a process that said why itself.
-                    Err(_) => Ok(child),
-                    Ok(()) => Err(self.explain(Step::from_bytes(bytes))),
-                }
-            }
+            None => forked(&self.order, &ends, &to_parent),
+        }
+        .map_err(failed)?;
+        drop(to_parent);
+        let mut bytes = [0; STEP_BYTES];
+        match File::from(from_child).read_exact(&mut bytes) {
+            // Closed by execve, or by the end of a process that said why itself.
+            Err(_) => Ok(child),
+            Ok(()) => Err(self.explain(Step::from_bytes(bytes))),
         }
     }
 
     fn explain(&self, step: Step) -> StartFailure {
         let text = match step {
-            Step::Program(missing) => missing.message(&self.name),
+            Step::Program(missing) => missing.message(&self.order.name),
             Step::WorkingDir(number) => format!(
                 "chdir to cwd ({}) set in config.json failed: {}",
-                quote(&self.cwd),
+                quote(&self.order.cwd),
                 errno::text(number)
             ),
             Step::Identity(number) => format!("setup user: {}", errno::text(number)),
             Step::Setup(number) => format!("setup of the process: {}", errno::text(number)),
         };
         start_failure(text)
+    }
+}
+
+/// Forks a process of the agent's own namespace.
+fn forked(order: &Order, ends: &ProcessEnds, report: &OwnedFd) -> io::Result<Pid> {
+    let prepared = Prepared::new(order, ends.raw())?;
+    let pointers = Pointers::of(&prepared);
+    // SAFETY: the child calls only `become_program`, which is async-signal-safe.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            // SAFETY: we are the forked child, and the pointers are `prepared`'s.
+            unsafe { become_program(&prepared, &pointers, report.as_raw_fd()) }
+        }
     }
 }

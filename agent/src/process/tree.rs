@@ -41,8 +41,8 @@ pub(crate) async fn kill_all(reaper: &Reaper) -> bool {
             send(Pid::from_raw(-1), libc::SIGKILL);
         } else {
             // Stopped first, so that what is being killed starts nothing new.
-            let mut seen = stop_all();
-            seen.extend(descendants().iter().map(|process| process.pid));
+            let mut seen = stop_all(None);
+            seen.extend(descendants(None).iter().map(|process| process.pid));
             for pid in seen {
                 send(pid, libc::SIGKILL);
             }
@@ -52,11 +52,11 @@ pub(crate) async fn kill_all(reaper: &Reaper) -> bool {
 }
 
 /// Stops (SIGSTOP) every process of the container, until a look finds none that
-/// still runs. Returns whom it stopped.
-pub(crate) fn stop_all() -> Vec<Pid> {
+/// still runs. Returns whom it stopped. `helper` is none of them.
+pub(crate) fn stop_all(helper: Option<Pid>) -> Vec<Pid> {
     let mut stopped = Vec::new();
     for _ in 0..STOP_ROUNDS {
-        let running: Vec<Pid> = descendants()
+        let running: Vec<Pid> = descendants(helper)
             .iter()
             .map(|process| process.pid)
             .filter(|pid| !stopped.contains(pid))
@@ -73,15 +73,15 @@ pub(crate) fn stop_all() -> Vec<Pid> {
 }
 
 /// Lets every process of the container go on (SIGCONT).
-pub(crate) fn continue_all() {
-    for process in descendants() {
+pub(crate) fn continue_all(helper: Option<Pid>) {
+    for process in descendants(helper) {
         send(process.pid, libc::SIGCONT);
     }
 }
 
 /// The processes of the container that are in this process group.
 pub(crate) fn group(group: Pid) -> Vec<Pid> {
-    descendants()
+    descendants(None)
         .iter()
         .filter(|process| process.group == group)
         .map(|process| process.pid)
@@ -96,8 +96,8 @@ struct Process {
     group: Pid,
 }
 
-/// Every process below the agent that has not ended.
-fn descendants() -> Vec<Process> {
+/// Every process below the agent that has not ended, but for `helper`.
+fn descendants(helper: Option<Pid>) -> Vec<Process> {
     let all: Vec<Process> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -105,7 +105,9 @@ fn descendants() -> Vec<Process> {
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter_map(|pid| parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))
         .collect();
-    below(getpid(), &all)
+    let mut below = below(getpid(), &all);
+    below.retain(|process| Some(process.pid) != helper);
+    below
 }
 
 fn below(root: Pid, all: &[Process]) -> Vec<Process> {

@@ -9,6 +9,7 @@
 
 mod devices;
 mod identity;
+mod inner;
 mod root;
 mod sandbox;
 mod seccomp;

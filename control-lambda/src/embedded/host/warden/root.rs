@@ -135,6 +135,29 @@ pub(super) fn assemble(blueprint: &Blueprint, templates: &Templates) -> Result<(
     Ok(())
 }
 
+/// Puts a `/proc` of the calling process's own PID namespace in the place of the
+/// sandbox's, masked in the same way. Between [`assemble`] and [`pivot`], in a mount
+/// namespace of its own.
+pub(super) fn replace_proc(blueprint: &Blueprint, templates: &Templates) -> Result<(), SetupError> {
+    // Put together beside the root: in a user namespace the kernel allows a new
+    // /proc only where another can be seen.
+    let beside = Path::new("inner");
+    make_dir(beside)?;
+    make_dir(&beside.join("proc"))?;
+    mount_proc(beside, true)?;
+    hide(beside, templates, blueprint.oom_counter.as_deref())?;
+    let place = checked(Path::new("root"), "proc")?;
+    umount2(&place, MntFlags::MNT_DETACH).during(|| "detach the sandbox's /proc".to_owned())?;
+    mount(
+        Some(&beside.join("proc")),
+        &place,
+        None::<&str>,
+        MsFlags::MS_MOVE,
+        None::<&str>,
+    )
+    .during(|| "move the container's /proc to its place".to_owned())
+}
+
 /// Enters the assembled root and lets go of the host's.
 pub(super) fn pivot() -> Result<(), SetupError> {
     chdir("root").during(|| "enter the root".to_owned())?;

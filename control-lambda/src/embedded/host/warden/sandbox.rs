@@ -14,7 +14,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, setsid};
 use super::super::wire::{self, Blueprint, Profile, Report};
 use super::devices::Templates;
 use super::seccomp::Filters;
-use super::{During, SetupError, identity, root};
+use super::{During, SetupError, identity, inner, root};
 
 /// Stack of the new process until it executes the agent, in bytes.
 pub(super) const STACK_BYTES: usize = 512 * 1024;
@@ -95,37 +95,23 @@ fn become_agent(
         .during(|| "open /dev/null".to_owned())?;
     let proc_outside = root::open_proc()?;
     root::assemble(blueprint, templates)?;
-    root::pivot()?;
-
-    let program = blueprint
-        .command
-        .iter()
-        .map(|argument| c_string(argument))
-        .collect::<Result<Vec<_>, _>>()?;
-    let variables = blueprint
-        .variables
-        .iter()
-        .map(|variable| c_string(variable))
-        .collect::<Result<Vec<_>, _>>()?;
-    let path = program.first().cloned().ok_or_else(|| SetupError {
-        what: "take the program to run".to_owned(),
-        source: std::io::ErrorKind::InvalidInput.into(),
-    })?;
-
     dup2_stdin(null.as_fd()).during(|| "set stdin".to_owned())?;
     dup2_stdout(output).during(|| "set stdout".to_owned())?;
     dup2_stderr(output).during(|| "set stderr".to_owned())?;
     identity::forget_signal_habits()?;
     identity::limit(&blueprint.profile)?;
+    let inner = match blueprint.profile {
+        Profile::Function { .. } => None,
+        Profile::Microvm { .. } => Some(inner::make(plan)?),
+    };
+    root::pivot()?;
     match blueprint.profile {
         Profile::Function { .. } => {
             identity::become_function(&proc_outside)?;
             filters.apply(&blueprint.profile)?;
         }
         Profile::Microvm { .. } => {
-            // Takes CAP_SYS_ADMIN, since no_new_privs would break su and sudo.
-            filters.apply(&blueprint.profile)?;
-            identity::become_container_root()?;
+            inner::settle(plan)?;
         }
     }
 
@@ -138,7 +124,28 @@ fn become_agent(
         what: "hand over the listening sockets".to_owned(),
         source: std::io::Error::other(error),
     })?;
-    execve(&path, &program, &variables).during(|| format!("execute {}", path.to_string_lossy()))
+    let mut variables = blueprint.variables.clone();
+    if let Some(inner) = &inner {
+        inner.hand_over()?;
+        variables.push(inner.variable());
+    }
+    execute(&blueprint.command, &variables)
+}
+
+/// Becomes the program with these variables alone.
+pub(super) fn execute(command: &[String], variables: &[String]) -> Result<Infallible, SetupError> {
+    let c_strings = |texts: &[String]| {
+        texts
+            .iter()
+            .map(|text| c_string(text))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let (program, variables) = (c_strings(command)?, c_strings(variables)?);
+    let path = program.first().ok_or_else(|| SetupError {
+        what: "take the program to run".to_owned(),
+        source: std::io::ErrorKind::InvalidInput.into(),
+    })?;
+    execve(path, &program, &variables).during(|| format!("execute {}", path.to_string_lossy()))
 }
 
 fn c_string(text: &str) -> Result<CString, SetupError> {
