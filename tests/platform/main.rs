@@ -34,17 +34,15 @@ fn the_user_is_one_without_privileges_whatever_the_image_says() {
     let (_, first, _) = sh(&subject, "id -u; grep CapEff /proc/self/status");
     assert!(!first.starts_with("0\n"), "{first}");
     assert!(first.contains("CapEff:\t0000000000000000"), "{first}");
-    let second = subject.docker(&[
-        "run",
-        "--rm",
-        "--user",
-        "app",
-        "busybox",
-        "sh",
-        "-c",
-        "id -u; grep CapEff /proc/self/status",
-    ]);
+    subject.docker(&["load", "--input", &subject.fixture("user.tar")]);
+    let script = "id -u; grep CapEff /proc/self/status";
+    let second = subject.docker(&["run", "--rm", "--entrypoint", "sh", "user", "-c", script]);
     assert_eq!(first, second);
+    // What a client itself asks for is refused, not passed over.
+    let (code, _, stderr) =
+        subject.try_docker(&["run", "--rm", "--user", "app", "busybox", "true"]);
+    assert_eq!(code, Some(125));
+    assert!(stderr.contains("--runtime microvm"), "{stderr}");
 }
 
 #[test]
@@ -66,12 +64,12 @@ fn nothing_of_the_functions_own_environment_is_seen() {
 #[test]
 fn nothing_is_left_for_the_next_container() {
     let subject = Subject::start(Runtime::Function);
+    // What is in /tmp and how many processes there are, before it leaves some of both.
+    let script = "ls -A /tmp; ls -d /proc/[0-9]* | wc -l; echo x > /tmp/left; (sleep 1000 &)";
+    let first = sh(&subject, script);
+    assert_eq!(first.0, Some(0), "{first:?}");
     for _ in 0..3 {
-        let (code, stdout, stderr) = sh(
-            &subject,
-            "ls -A /tmp; echo x > /tmp/left; (sleep 1000 &) ; ps | grep -c '[s]leep 1000'",
-        );
-        assert_eq!((code, stdout.as_str()), (Some(0), "1\n"), "{stderr}");
+        assert_eq!(sh(&subject, script), first);
     }
 }
 
@@ -130,4 +128,63 @@ fn the_other_runtime_has_root_a_writable_root_and_terminals() {
         name.trim(),
     ]);
     assert_eq!(runtime, "microvm\n");
+}
+
+/// Runs a shell's script as a microvm.
+fn microvm(subject: &Subject, script: &str) -> (Option<i32>, String, String) {
+    subject.try_docker(&[
+        "run",
+        "--rm",
+        "--runtime",
+        "microvm",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ])
+}
+
+#[test]
+fn the_other_runtimes_main_process_is_process_1() {
+    let subject = Subject::start(Runtime::Microvm);
+    // The kernel shields it from its own processes, and it sees nobody else's.
+    let cases = [
+        ("kill -TERM $$; kill -KILL $$; exit 3", 3, ""),
+        ("echo $$; echo /proc/[0-9]*", 0, "1\n/proc/1\n"),
+        ("tr '\\0' '\\n' < /proc/1/environ | grep -c AWS_", 1, "0\n"),
+        (
+            "mkfifo /go; (sh -c 'read x < /go; cut -d\" \" -f4 /proc/$$/stat > /p; mv /p /parent' &); \
+             echo > /go; while ! [ -e /parent ]; do :; done; cat /parent",
+            0,
+            "1\n",
+        ),
+    ];
+    for (script, code, stdout) in cases {
+        let (got, out, err) = microvm(&subject, script);
+        assert_eq!((got, out.as_str()), (Some(code), stdout), "{script}: {err}");
+    }
+}
+
+#[test]
+fn an_exec_joins_the_other_runtimes_processes() {
+    let subject = Subject::start(Runtime::Microvm);
+    subject.docker(&[
+        "run", "--detach", "--name", "up", "busybox", "sleep", "1000",
+    ]);
+    let seen = subject.docker(&[
+        "exec",
+        "up",
+        "sh",
+        "-c",
+        "tr '\\0' ' ' < /proc/1/cmdline; cut -d' ' -f4 /proc/$$/stat; kill -TERM 1; echo $?",
+    ]);
+    assert_eq!(seen, "sleep 1000 0\n0\n");
+    let (code, ..) = subject.try_docker(&["exec", "up", "nosuch"]);
+    assert_eq!(code, Some(127));
+    subject.docker(&["pause", "up"]);
+    subject.docker(&["unpause", "up"]);
+    assert_eq!(subject.docker(&["exec", "up", "echo", "on"]), "on\n");
+    subject.docker(&["stop", "--time", "0", "up"]);
+    let code = subject.docker(&["inspect", "--format", "{{.State.ExitCode}}", "up"]);
+    assert_eq!(code, "137\n");
 }
