@@ -1,6 +1,6 @@
 """Deploys the control function and all that it needs at an AWS emulator, with
-the policies that it would have on AWS. Prints an export line for `sockerless
-serve`.
+the policies that it would have on AWS, and a person who may use it. Prints
+export lines for that person's `sockerless serve`.
 
     aws_deploy.py ENDPOINT BOOTSTRAP AGENT
 """
@@ -91,7 +91,25 @@ def main(endpoint, bootstrap, agent):
         PayloadFormatVersion="2.0",
     )
     emulator.serve(websocket, STAGE, FUNCTION, ["$connect", "$disconnect", "$default"])
+    # The emulator believes whoever has its own key; of others it checks the
+    # signature and the policy.
+    key, secret = emulator.user("ann", {"invoke": may_invoke(http)})
     print(f"export SOCKERLESS_ENDPOINT={emulator.api_url(http)}")
+    print(f"export AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}")
+
+
+def may_invoke(http):
+    """All that a person needs."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": ["execute-api:Invoke"],
+                "Resource": [f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{http}/*"],
+            }
+        ],
+    }
 
 
 def package(bootstrap, agent):

@@ -57,6 +57,17 @@ class Emulator:
             )
         return made["Role"]["Arn"]
 
+    def user(self, name, policies):
+        """A person's access key: its id and its secret. `policies`: documents by name."""
+        iam = self.client("iam")
+        iam.create_user(UserName=name)
+        for policy, document in policies.items():
+            iam.put_user_policy(
+                UserName=name, PolicyName=policy, PolicyDocument=json.dumps(document)
+            )
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return key["AccessKeyId"], key["SecretAccessKey"]
+
     def function(self, name, role, package, **settings):
         """A function that APIs may invoke; its ARN, once it can be."""
         functions = self.client("lambda")
