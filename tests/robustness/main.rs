@@ -247,3 +247,89 @@ fn what_is_not_there_yet_says_so_at_once() {
     subject.docker(&["rm", "--force", "up"]);
     subject.is_well();
 }
+
+/// A POST of this body; the answer's status and message.
+fn post(subject: &Subject, target: &str, kind: &str, body: &[u8]) -> (u16, String) {
+    let request = Request {
+        method: "POST".to_owned(),
+        target: format!("/v1.51{target}"),
+        headers: vec![("Content-Type".to_owned(), kind.to_owned())],
+        body: Some(body.to_vec()),
+        chunked: false,
+    };
+    let (head, body) = fetch(subject.endpoint(), &request, LIMIT).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let message = answer["message"].as_str().unwrap_or_default().to_owned();
+    (head.status, message)
+}
+
+#[test]
+fn what_cannot_be_understood_or_is_not_there_gets_a_clear_error() {
+    let subject = Subject::start(Runtime::Function);
+    subject.docker(&["create", "--name", "used", "busybox"]);
+    let json = "application/json";
+    let cases: [(&str, &str, &[u8], u16); 9] = [
+        ("/containers/create", json, b"{not JSON", 400),
+        ("/containers/create", json, b"", 400),
+        ("/containers/create", json, b"\xff\xfe", 400),
+        ("/containers/create", json, b"[]", 400),
+        ("/containers/create", "text/plain", b"{}", 400),
+        ("/containers/create", json, br#"{"Image": 7}"#, 400),
+        (
+            "/containers/create",
+            json,
+            br#"{"Image": "busybox", "Env": "A=b"}"#,
+            400,
+        ),
+        (
+            "/containers/create",
+            json,
+            br#"{"Image": "nowhere/nothing:none"}"#,
+            404,
+        ),
+        (
+            "/containers/create?name=used",
+            json,
+            br#"{"Image": "busybox"}"#,
+            409,
+        ),
+    ];
+    for (target, kind, body, status) in cases {
+        let (got, message) = post(&subject, target, kind, body);
+        let body = String::from_utf8_lossy(body);
+        assert_eq!(got, status, "{target} {body}: {message}");
+        assert!(!message.is_empty(), "{target} {body}");
+    }
+    let deep = format!("{{\"Image\": {}", "[".repeat(100_000));
+    let (got, message) = post(&subject, "/containers/create", json, deep.as_bytes());
+    assert_eq!(got, 400, "{message}");
+    assert_eq!(
+        subject.docker(&["ps", "--all", "--quiet"]).lines().count(),
+        1
+    );
+    subject.is_well();
+}
+
+#[test]
+fn a_load_that_breaks_off_leaves_nothing() {
+    let subject = Subject::start(Runtime::Function);
+    let archive = std::fs::read(subject.fixture("configured.tar")).unwrap();
+    let half = &archive[..archive.len() / 2];
+    let announced = format!("Content-Length: {}\r\n\r\n", archive.len());
+    let chunk = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", half.len());
+    for framing in [announced, chunk] {
+        let mut connection = Connection::open(subject.endpoint()).unwrap();
+        let head = format!(
+            "POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\n\
+             Content-Type: application/x-tar\r\n{framing}"
+        );
+        connection.send(head.as_bytes()).unwrap();
+        connection.send(half).unwrap();
+        drop(connection);
+        subject.is_well();
+        assert_eq!(subject.get("/images/configured/json").0, 404);
+    }
+    // The same archive is taken afterwards.
+    subject.docker(&["load", "--input", &subject.fixture("configured.tar")]);
+    assert_eq!(subject.get("/images/configured/json").0, 200);
+}

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use sockerless_shared::answer::{Body, MAX_INLINE_BODY_BYTES, Request};
@@ -13,14 +14,16 @@ use sockerless_shared::ids::PeerId;
 
 use crate::control_plane::{BodyError, ControlPlane, ControlPlaneError};
 
-/// Reads the body (into the blob store, if it is large) and forms the request.
+/// Reads the body (into the blob store, if it is large) and forms the request. One
+/// that says it is JSON is read whole by whoever takes it, and so is never large.
 pub(super) async fn read(
     head: Parts,
     body: Incoming,
     peer: &PeerId,
     control: &dyn ControlPlane,
 ) -> Result<Request, ControlPlaneError> {
-    let body = read_body(body, control).await?;
+    let may_be_large = !is_json(&head.headers);
+    let body = read_body(body, may_be_large, control).await?;
     let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str());
     Ok(Request {
         method: head.method.as_str().to_owned(),
@@ -38,8 +41,15 @@ pub(super) async fn read(
     })
 }
 
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.and_then(|kind| kind.split(|&byte| byte == b';').next());
+    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+}
+
 async fn read_body(
     mut body: Incoming,
+    may_be_large: bool,
     control: &dyn ControlPlane,
 ) -> Result<Body, ControlPlaneError> {
     if body.is_end_stream() {
@@ -61,6 +71,11 @@ async fn read_body(
                 break;
             }
         }
+    }
+    if !may_be_large {
+        return Err(ControlPlaneError::TooLarge(format!(
+            "one of type application/json may have {MAX_INLINE_BODY_BYTES} bytes"
+        )));
     }
     let rest = Rest {
         pieces: pieces.into_iter(),
