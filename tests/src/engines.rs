@@ -33,9 +33,14 @@ pub fn run_script(name: &str, arguments: &[&str]) -> Result<String, String> {
     // builds: build scripts (ring's) are run again whenever it differs.
     for (variable, _) in std::env::vars_os() {
         if variable.to_str().is_some_and(|variable| {
-            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
-                .iter()
-                .any(|prefix| variable.starts_with(prefix))
+            [
+                "CARGO_PKG_",
+                "CARGO_MANIFEST_",
+                "CARGO_BIN_",
+                "CARGO_CRATE_",
+            ]
+            .iter()
+            .any(|prefix| variable.starts_with(prefix))
         }) {
             command.env_remove(&variable);
         }
