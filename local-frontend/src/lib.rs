@@ -13,6 +13,7 @@ pub mod docker_socket;
 #[cfg(target_os = "linux")]
 pub mod local;
 pub mod logging;
+pub mod memory;
 mod process;
 pub mod relay;
 pub mod serve;

@@ -63,6 +63,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
 
 /// Runs a service, and says as an exit status how it ended.
 fn until_it_ends<E: Display>(service: impl Future<Output = Result<(), E>>) -> ExitCode {
+    sockerless_frontend::memory::share_arenas();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -80,7 +80,7 @@ pub(crate) fn rows() -> Vec<Row> {
             after: calls::remove,
         },
         Row {
-            name: "`docker version`: what the client itself takes of the above",
+            name: "`docker version`, most of which is the client itself",
             before: nothing,
             take: |side, _| side.docker(&["version"]),
             after: keep,

@@ -14,13 +14,14 @@ pub(crate) const NAME: &str = "memory";
 
 const IDLE: usize = 20;
 
-/// Of one engine, in KiB.
+/// Of one engine, in KiB: proportional set sizes, so that what processes share is
+/// counted once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
-    /// Resident set of the engine's own processes after the runs.
+    /// All of the engine's processes after the runs, with what it keeps ready.
     pub(crate) resident: u64,
-    /// Proportional set of all processes, for each container that idles: the
-    /// container's, and what the engine has beside it.
+    /// All processes, for each container that idles: the container's, and what the
+    /// engine has beside it.
     pub(crate) idle: u64,
 }
 
@@ -44,25 +45,33 @@ pub(crate) fn measure(pair: &Pair, runs: usize) -> Result<Memories, String> {
 
 fn one(side: &Side, runs: usize) -> Result<Memory, String> {
     throughput::runs(side, runs)?;
-    let before = tree(side)?;
-    let resident = before
-        .iter()
-        .map(|pid| kib(*pid, "status", "VmRSS:"))
-        .sum::<u64>();
-    let alone: u64 = before.iter().map(|pid| pss(*pid)).sum();
-    let containers = (0..IDLE)
+    let resident = total(side)?;
+    // Some containers go where the engine keeps something ready, and add little:
+    // those after them count.
+    let mut containers = idle(side)?;
+    let some = total(side)?;
+    containers.extend(idle(side)?);
+    let all = total(side)?;
+    for id in containers {
+        calls::remove(side, &id)?;
+    }
+    let idle = all.saturating_sub(some) / IDLE as u64;
+    Ok(Memory { resident, idle })
+}
+
+/// Containers that idle.
+fn idle(side: &Side) -> Result<Vec<String>, String> {
+    (0..IDLE)
         .map(|_| {
             let id = calls::create(side, &["sleep", "1000"])?;
             calls::start(side, &id)?;
             Ok(id)
         })
-        .collect::<Result<Vec<_>, String>>()?;
-    let with: u64 = tree(side)?.into_iter().map(pss).sum();
-    for id in containers {
-        calls::remove(side, &id)?;
-    }
-    let idle = with.saturating_sub(alone) / IDLE as u64;
-    Ok(Memory { resident, idle })
+        .collect()
+}
+
+fn total(side: &Side) -> Result<u64, String> {
+    Ok(tree(side)?.into_iter().map(pss).sum())
 }
 
 /// The engine's processes: the first, those that have left its tree but name its
@@ -112,16 +121,12 @@ fn parent(pid: u32) -> Option<u32> {
     rest.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// A process's proportional set size; none is 0: it has ended, or is the kernel's.
 fn pss(pid: u32) -> u64 {
-    kib(pid, "smaps_rollup", "Pss:")
-}
-
-/// A line's number; none is 0: the process has ended, or is the kernel's.
-fn kib(pid: u32, file: &str, name: &str) -> u64 {
-    std::fs::read_to_string(format!("/proc/{pid}/{file}"))
+    std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .unwrap_or_default()
         .lines()
-        .find_map(|line| line.strip_prefix(name))
+        .find_map(|line| line.strip_prefix("Pss:"))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or_default()
 }
