@@ -21,7 +21,8 @@ fuzz:       ## the parsers of what strangers send, a minute each
 
 compare:    ## the same script against a real Docker Engine and against this; needs root
 	scripts/build debug
-	cargo test --locked -p sockerless-tests
+	SOCKERLESS_TEST_RUNTIME=function cargo test --locked -p sockerless-tests --test differential
+	SOCKERLESS_TEST_RUNTIME=microvm cargo test --locked -p sockerless-tests --test differential
 
 aws-path:   ## docker run through AWS's own shapes, at an emulator; needs root
 	scripts/aws-path

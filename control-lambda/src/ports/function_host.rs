@@ -22,6 +22,8 @@ pub struct FunctionShape {
     pub network: Network,
     /// Under [`Runtime::Microvm`]: the one container whose writable layer this is.
     pub owner: Option<ContainerId>,
+    /// Under [`Runtime::Microvm`]: the machine's name.
+    pub hostname: Option<String>,
 }
 
 /// Whether a function reaches anything.

@@ -216,6 +216,7 @@ pub(crate) fn function_shape() -> FunctionShape {
         tmp_mib: 512,
         network: Network::None,
         owner: None,
+        hostname: None,
     }
 }
 
@@ -223,6 +224,7 @@ pub(crate) fn microvm_shape(owner: u8) -> FunctionShape {
     FunctionShape {
         runtime: Runtime::Microvm,
         owner: Some(ContainerId::from_random([owner; 32])),
+        hostname: Some(format!("host{owner}")),
         ..function_shape()
     }
 }

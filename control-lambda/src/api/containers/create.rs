@@ -71,7 +71,10 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
             control.config.place.function_has_pty,
         ));
     }
-    let shape = shape(&wanted, &image_id, runtime, &id, &control.config)?;
+    let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config)?;
+    if runtime == Runtime::Microvm {
+        shape.hostname = config["Hostname"].as_str().map(str::to_owned);
+    }
     let function = control.host.ensure(&shape).await?;
     warnings.extend(function.warnings);
 
@@ -384,6 +387,7 @@ fn shape(
         tmp_mib: config.tmp_mib,
         network,
         owner: (runtime == Runtime::Microvm).then(|| id.clone()),
+        hostname: None,
     })
 }
 

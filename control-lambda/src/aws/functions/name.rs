@@ -24,6 +24,8 @@ pub(super) fn of(
         tmp_mib,
         network,
         owner,
+        // Told by the invocation.
+        hostname: _,
     } = shape;
     let runtime = match runtime {
         Runtime::Function => "function",
@@ -73,6 +75,7 @@ mod tests {
             tmp_mib: 512,
             network: Network::Outbound,
             owner: None,
+            hostname: None,
         }
     }
 

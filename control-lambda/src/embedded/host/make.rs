@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sockerless_shared::ids::{ContainerId, FunctionName};
+use sockerless_shared::ids::FunctionName;
 use sockerless_shared::spec::Runtime;
 use time::OffsetDateTime;
 use tokio::net::unix::pipe;
@@ -51,10 +51,9 @@ impl Shared {
                 },
             },
             hostname: shape
-                .owner
-                .as_ref()
-                .map_or("localhost", ContainerId::short)
-                .to_owned(),
+                .hostname
+                .clone()
+                .unwrap_or_else(|| "localhost".to_owned()),
             cgroup_procs: cgroup.as_ref().map_or_else(Vec::new, |c| c.procs.clone()),
             oom_counter: cgroup.as_ref().map(|c| c.oom_counter.clone()),
             command: vec![AGENT.to_owned()],
