@@ -302,6 +302,10 @@ fn exec_gone() -> Scenario {
     )
 }
 
+/// Shows a new size. Not at a shell's prompt: whether that is drawn again depends
+/// on whether the shell's editor was ready for the signal yet.
+const RESIZED: &str = "stty size; read line; echo \"got $line\"; stty size; exit 5";
+
 fn exec_terminal() -> Scenario {
     Scenario::new(
         "exec-terminal",
@@ -310,8 +314,8 @@ fn exec_terminal() -> Scenario {
             docker("exec --tty @N tty").gives(0),
             api("POST /containers/@N/exec")
                 .json(
-                    &json!({"Cmd": ["sh"], "Tty": true, "AttachStdin": true, "AttachStdout": true,
-                    "AttachStderr": true, "ConsoleSize": [20, 60]}),
+                    &json!({"Cmd": ["sh", "-c", RESIZED], "Tty": true, "AttachStdin": true,
+                    "AttachStdout": true, "AttachStderr": true, "ConsoleSize": [20, 60]}),
                 )
                 .save("id", "/Id")
                 .gives(201),
@@ -320,12 +324,28 @@ fn exec_terminal() -> Scenario {
                 .upgrade()
                 .background("terminal")
                 .gives(101),
-            await_text("terminal", "# "),
+            await_text("terminal", "20 60"),
             api("POST /exec/@{id}/resize?h=30&w=100").gives(200),
-            send("terminal", "stty size; exit 5\n"),
+            send("terminal", "typed\n"),
             await_text("terminal", "30 100"),
             finish("terminal"),
             api("GET /exec/@{id}/json").gives(200),
+            api("POST /containers/@N/exec")
+                .json(
+                    &json!({"Cmd": ["sh"], "Tty": true, "AttachStdin": true, "AttachStdout": true}),
+                )
+                .save("shell", "/Id")
+                .gives(201),
+            api("POST /exec/@{shell}/start")
+                .json(&json!({"Tty": true}))
+                .upgrade()
+                .background("shell")
+                .gives(101),
+            await_text("shell", "# "),
+            send("shell", "echo $((6 * 7)); exit 6\n"),
+            await_text("shell", "42"),
+            finish("shell"),
+            api("GET /exec/@{shell}/json").gives(200),
             docker("rm --force @N").gives(0),
         ],
     )

@@ -190,16 +190,17 @@ fn attach_terminal() -> Scenario {
         "attach-terminal",
         [
             api("POST /containers/create?name=@N")
-                .json(&json!({"Image": "busybox", "Cmd": ["sh"], "Tty": true, "OpenStdin": true}))
+                .json(&json!({"Image": "busybox", "Tty": true, "OpenStdin": true,
+                    "Cmd": ["sh", "-c", "echo ready; read line; echo \"got $line\"; stty size; exit 5"]}))
                 .gives(201),
             api("POST /containers/@N/attach?stream=1&stdin=1&stdout=1&stderr=1")
                 .upgrade()
                 .background("terminal")
                 .gives(101),
             docker("start @N").gives(0),
+            await_text("terminal", "ready"),
             api("POST /containers/@N/resize?h=30&w=100").gives(200),
-            await_text("terminal", "# "),
-            send("terminal", "stty size; exit 5\n"),
+            send("terminal", "typed\n"),
             await_text("terminal", "30 100"),
             finish("terminal"),
             docker("wait @N").gives(0),
