@@ -311,6 +311,58 @@ fn what_cannot_be_understood_or_is_not_there_gets_a_clear_error() {
 }
 
 #[test]
+fn a_client_that_leaves_an_attach_or_an_exec_half_way_loses_nothing() {
+    let subject = Subject::start(Runtime::Function);
+    let script = "echo before; while ! [ -e /tmp/go ]; do sleep 0.05; done; echo after; exit 4";
+    subject.docker(&[
+        "run", "--detach", "--name", "up", "busybox", "sh", "-c", script,
+    ]);
+
+    let leave = |target: &str, body: &str| {
+        let mut connection = Connection::open(subject.endpoint()).unwrap();
+        let head = format!(
+            "POST /v1.51{target} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\n\
+             Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        connection.send(head.as_bytes()).unwrap();
+        let status = connection.read_head("POST", Instant::now() + LIMIT);
+        assert_eq!(status.unwrap().status, 101, "{target}");
+    };
+    leave("/containers/up/attach?stream=1&stdout=1&stdin=1&logs=1", "");
+    let request = Request {
+        method: "POST".to_owned(),
+        target: "/v1.51/containers/up/exec".to_owned(),
+        headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+        body: Some(
+            json!({
+                "AttachStdin": true, "AttachStdout": true,
+                "Cmd": ["sh", "-c", "cat >/dev/null; yes | head -c 1000000; touch /tmp/go; exit 6"],
+            })
+            .to_string()
+            .into_bytes(),
+        ),
+        chunked: false,
+    };
+    let (head, body) = fetch(subject.endpoint(), &request, LIMIT).unwrap();
+    assert_eq!(head.status, 201);
+    let exec: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let exec = exec["Id"].as_str().unwrap();
+    leave(&format!("/exec/{exec}/start"), r#"{"Detach": false}"#);
+
+    // The exec goes on without its client, and the container ends by what it does.
+    assert_eq!(subject.docker(&["wait", "up"]), "4\n");
+    assert_eq!(subject.docker(&["logs", "up"]), "before\nafter\n");
+    let (_, exec) = subject.get(&format!("/exec/{exec}/json"));
+    assert_eq!(
+        (&exec["Running"], &exec["ExitCode"]),
+        (&json!(false), &json!(6))
+    );
+    subject.docker(&["rm", "up"]);
+    subject.is_well();
+}
+
+#[test]
 fn a_load_that_breaks_off_leaves_nothing() {
     let subject = Subject::start(Runtime::Function);
     let archive = std::fs::read(subject.fixture("configured.tar")).unwrap();

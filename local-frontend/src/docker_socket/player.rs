@@ -169,12 +169,28 @@ impl Player {
         self.gone = gone;
     }
 
+    /// Begins the streams that the answer has told to open already: the process of an
+    /// exec runs, as with a Docker Engine, though its client has gone meanwhile.
+    pub(super) async fn begin_streams_at_hand(&mut self) {
+        while let Some(part) = self.parts.next_now() {
+            if let Part::Stream(target) = part {
+                let begun = async { self.relay.open(&target).await?.begun().await };
+                if let Err(error) = begun.await {
+                    tracing::debug!(%error, "a stream without a client did not begin");
+                }
+            }
+        }
+    }
+
     /// The next bytes of a body; `None` at its end.
     async fn one_way(&mut self) -> Result<Option<Bytes>, Interrupted> {
         let mut gone = self.take_gone();
         let result = tokio::select! {
             result = self.next_bytes() => result,
-            () = &mut gone => return Err(Interrupted::ClientGone),
+            () = &mut gone => {
+                self.begin_streams_at_hand().await;
+                return Err(Interrupted::ClientGone);
+            }
         };
         self.put_gone(gone);
         result

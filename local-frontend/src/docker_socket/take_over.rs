@@ -55,6 +55,9 @@ where
             let _ = client.write(&text).await;
         }
         Err(error) => {
+            if matches!(error, Interrupted::ClientGone) {
+                player.begin_streams_at_hand().await;
+            }
             error.log();
             return;
         }
@@ -104,9 +107,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let mut gone = player.take_gone();
-    let relay = player.relay();
+    let mut stream = player.relay().open(target).await?;
     let carried = async {
-        let mut stream = relay.open(target).await?;
         let Client {
             reader,
             writer,
@@ -132,6 +134,11 @@ where
         () = &mut gone => Err(Interrupted::ClientGone),
     };
     player.put_gone(gone);
+    if matches!(result, Err(Interrupted::ClientGone))
+        && let Err(error) = stream.begun().await
+    {
+        tracing::debug!(%error, "a stream without a client did not begin");
+    }
     result
 }
 

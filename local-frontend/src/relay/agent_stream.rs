@@ -77,16 +77,32 @@ impl AgentInput {
     }
 }
 
+impl AgentStream {
+    /// For a client that has gone: waits until the agent has begun what it was asked
+    /// for. Dropped before that, the stream might take its own request back.
+    ///
+    /// # Errors
+    /// As [`AgentOutput::read`].
+    pub async fn begun(mut self) -> Result<(), StreamError> {
+        self.output.accepted().await
+    }
+}
+
 impl AgentOutput {
+    async fn accepted(&mut self) -> Result<(), StreamError> {
+        if !self.replied {
+            self.read_reply().await?;
+            self.replied = true;
+        }
+        Ok(())
+    }
+
     /// The next bytes; `None` when the agent has ended the stream.
     ///
     /// # Errors
     /// When the agent refused the grant, broke off or is gone.
     pub async fn read(&mut self) -> Result<Option<Bytes>, StreamError> {
-        if !self.replied {
-            self.read_reply().await?;
-            self.replied = true;
-        }
+        self.accepted().await?;
         match self.receive.read_chunk(CHUNK_BYTES, true).await {
             Ok(Some(chunk)) => Ok(Some(chunk.bytes)),
             Ok(None) => {
