@@ -188,3 +188,27 @@ fn an_exec_joins_the_other_runtimes_processes() {
     let code = subject.docker(&["inspect", "--format", "{{.State.ExitCode}}", "up"]);
     assert_eq!(code, "137\n");
 }
+
+/// What a function's image is made larger by, and what has to run in any image.
+#[test]
+fn the_agent_is_small_and_needs_nothing_of_its_image() {
+    let program = sockerless_tests::engines::own_program().unwrap();
+    let agent = std::fs::read(program.with_file_name("sockerless-agent")).unwrap();
+    assert!(agent.len() <= 8 << 20, "{} bytes", agent.len());
+    // ELF-64, little-endian: where the program headers begin, their size, their number.
+    assert_eq!(&agent[..6], b"\x7fELF\x02\x01");
+    let number = |at: usize, length: usize| {
+        let mut bytes = [0; 8];
+        bytes[..length].copy_from_slice(&agent[at..at + length]);
+        usize::try_from(u64::from_le_bytes(bytes)).unwrap()
+    };
+    let (begin, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    const PT_INTERP: usize = 3;
+    for index in 0..count {
+        assert_ne!(
+            number(begin + index * size, 4),
+            PT_INTERP,
+            "the agent wants a dynamic linker"
+        );
+    }
+}

@@ -80,6 +80,7 @@ fn archives_made_to_harm_are_refused_with_a_reason() {
         "missing-layer.tar",
         "wrong-digest.tar",
         "escape.tar",
+        "bomb.tar",
     ] {
         let (code, stdout, stderr) =
             subject.try_docker(&["load", "--input", &subject.fixture(name)]);
@@ -89,6 +90,7 @@ fn archives_made_to_harm_are_refused_with_a_reason() {
         assert_eq!(code, Some(1), "{name} left an image behind");
     }
     assert_eq!(find(subject.folder(), "escaped"), None);
+    assert_eq!(find(subject.folder(), "bomb"), None);
     assert!(!Path::new("/escaped").exists());
     subject.is_well();
 }

@@ -123,7 +123,12 @@ impl Fixtures {
         let layer = escaping_layer()?;
         let digest = hex::encode(Sha256::digest(&layer));
         config["rootfs"]["diff_ids"] = json!([format!("sha256:{digest}")]);
-        self.write("escape.tar", &image_archive(&config, Some(&layer))?)
+        self.write("escape.tar", &image_archive(&config, Some(&layer))?)?;
+        // A few hundred bytes that unpack to an exbibyte.
+        let layer = bomb_layer()?;
+        let digest = hex::encode(Sha256::digest(&layer));
+        config["rootfs"]["diff_ids"] = json!([format!("sha256:{digest}")]);
+        self.write("bomb.tar", &image_archive(&config, Some(&layer))?)
     }
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), String> {
@@ -368,6 +373,28 @@ fn escaping_layer() -> Result<Vec<u8>, String> {
     let sum: u32 = layer[..512].iter().map(|byte| u32::from(*byte)).sum();
     layer[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     Ok(layer)
+}
+
+/// A layer with one file that is one hole, as GNU tar writes it (PAX sparse format 1.0).
+fn bomb_layer() -> Result<Vec<u8>, String> {
+    let mut builder = tar::Builder::new(Vec::new());
+    builder
+        .append_pax_extensions([
+            ("GNU.sparse.major", &b"1"[..]),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"bomb"),
+            ("GNU.sparse.realsize", b"1152921504606846976"),
+        ])
+        .map_err(|error| error.to_string())?;
+    let mut map = b"0\n".to_vec();
+    map.resize(512, 0);
+    let mut header = tar::Header::new_ustar();
+    header.set_size(map.len() as u64);
+    header.set_mode(0o644);
+    builder
+        .append_data(&mut header, "GNUSparseFile.0/bomb", map.as_slice())
+        .map_err(|error| error.to_string())?;
+    builder.into_inner().map_err(|error| error.to_string())
 }
 
 fn pack(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, String> {
