@@ -338,7 +338,9 @@ fn stop(state: &Lifecycle, signal: i32, timeout_s: Option<u32>) -> Stepped {
 
 fn kill(state: &Lifecycle, signal: i32) -> Stepped {
     match state.phase {
-        Phase::Running => {
+        // Sent once the process runs: as with a Docker Engine, a kill waits for a start
+        // that is under way.
+        Phase::Starting | Phase::Running => {
             let effects = vec![
                 tell(state, Command::Kill { signal })?,
                 Effect::Emit(Event::Kill { signal }),
@@ -353,9 +355,7 @@ fn kill(state: &Lifecycle, signal: i32) -> Stepped {
             ];
             Ok((state.clone(), effects))
         }
-        Phase::Created | Phase::Starting | Phase::Exited | Phase::Removing | Phase::Dead => {
-            Err(Refusal::NotRunning)
-        }
+        Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => Err(Refusal::NotRunning),
     }
 }
 
