@@ -193,7 +193,10 @@ impl Drop for World {
 
 /// Starts the agent as process 1 of namespaces of its own, with this environment alone.
 pub(crate) fn start_agent(env: &[(&str, &str)], prepare: &str) -> Child {
-    let script = format!("set -e; mount -t tmpfs tmpfs /tmp; {prepare}; exec \"$0\"");
+    // The program itself may be below the /tmp that is hidden.
+    const OUTER: &str = "set -e; mount -t tmpfs tmpfs /mnt; : >/mnt/agent; \
+        mount --bind \"$0\" /mnt/agent; mount -t tmpfs tmpfs /tmp; exec sh -c \"$1\" /mnt/agent";
+    let inner = format!("set -e; {prepare}; exec \"$0\"");
     let mut process = Process::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         process.args(["--user", "--map-root-user"]);
@@ -201,8 +204,9 @@ pub(crate) fn start_agent(env: &[(&str, &str)], prepare: &str) -> Child {
     process
         .args(["--mount", "--uts", "--pid", "--fork", "--kill-child"])
         .arg("--mount-proc")
-        .args(["sh", "-c", &script])
+        .args(["sh", "-c", OUTER])
         .arg(agent_program())
+        .arg(inner)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .envs(env.iter().copied())
