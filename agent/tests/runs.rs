@@ -27,13 +27,26 @@ async fn output_and_exit_code_are_the_processs() {
     assert_eq!(world.run(sh("kill -34 $$")).await.0, 128 + 34);
 }
 
-#[allow(clippy::unwrap_used)]
-/// An executable file that the agent's namespace sees too.
-fn program(name: &str, content: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, content).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-    path.display().to_string()
+/// An executable file that the agent's namespace sees too, for as long as this lives.
+struct Program(PathBuf);
+
+impl Program {
+    #[allow(clippy::unwrap_used)]
+    fn new(name: &str, content: &str) -> Self {
+        // Not below /tmp, which the agent's namespace has one of its own of, and the
+        // target folder may be there.
+        let path = PathBuf::from(format!("/var/tmp/sockerless-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        let program = Self(path);
+        std::fs::set_permissions(&program.0, PermissionsExt::from_mode(0o755)).unwrap();
+        program
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,7 +94,8 @@ async fn a_file_that_is_no_program_ends_with_1() {
             "no such file or directory",
         ),
     ] {
-        let path = program(name, content);
+        let program = Program::new(name, content);
+        let path = program.0.display().to_string();
         let (code, _, err) = world.run(container(&[&path])).await;
         assert_eq!((code, err), (1, format!("exec {path}: {why}\n")));
     }
