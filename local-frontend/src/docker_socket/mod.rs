@@ -70,7 +70,7 @@ impl Server {
                     Listener::Tcp(_) => service::admit_local,
                 },
             });
-            tokio::spawn(accept(listener, frontend, stopped.clone(), alive.clone()));
+            tokio::spawn(accept(alive.clone(), listener, frontend, stopped.clone()));
         }
         Self { stop, running }
     }
@@ -94,11 +94,13 @@ impl Stopping {
     }
 }
 
+/// `alive` comes first, since parameters are dropped from the last to the first: whoever
+/// sees it closed is to find the socket's file removed.
 async fn accept(
+    alive: mpsc::Sender<()>,
     listener: Listener,
     frontend: Arc<Frontend>,
     mut stop: channel::Receiver<bool>,
-    alive: mpsc::Sender<()>,
 ) {
     let stopping = stop.clone();
     loop {
