@@ -68,7 +68,7 @@ impl Container {
         spool: Spool,
         log: Arc<RunLog>,
     ) -> Result<(Arc<Self>, Running), StartFailure> {
-        let launched = launch(&spec.process, Role::Main, &reaper)?;
+        let launched = launch(&spec.process, &spec.confinement, Role::Main, &reaper)?;
         let container = Arc::new(Self {
             pid: launched.pid,
             stdin: launched.stdin,
@@ -115,7 +115,8 @@ impl Container {
     /// # Errors
     /// When there is no such signal.
     pub(crate) fn signal(&self, signal: i32) -> Result<(), String> {
-        send_to_main(self.pid, signal)
+        let is_process_1 = self.reaper.helper().is_some();
+        send_to_main(self.pid, signal, is_process_1)
     }
 
     /// Asks the container to stop. One that is paused goes on, or it could not.

@@ -9,6 +9,7 @@ mod clock;
 mod config;
 mod container;
 mod deadline;
+mod files;
 mod harden;
 mod net;
 mod note;
@@ -32,6 +33,7 @@ use crate::cleanup::Scratch;
 use crate::config::Config;
 use crate::note::note;
 use crate::operator_log::OperatorLog;
+use crate::process::init;
 use crate::process::namespace::{Namespace, Seat, SeatError};
 use crate::process::reaper::Reaper;
 use crate::process::tree::kill_all;
@@ -39,6 +41,15 @@ use crate::runtime_api::{Emulator, Received, RuntimeApi, Source};
 use crate::supervisor::Agent;
 
 fn main() -> ExitCode {
+    if let Some(args) = init::wanted(std::env::args_os()) {
+        return match init::run(args) {
+            Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+            Err(error) => {
+                note!("init: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let get = |name: &str| std::env::var(name).ok();
     let (seat, config) = (Seat::read(get), Config::read(get));
     // Before any thread is started.

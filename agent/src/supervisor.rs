@@ -372,7 +372,7 @@ impl Run<'_> {
         let operation = Grant::verify(grant, grant_key, run, clock::now()).map(|g| g.operation);
         let (exec, process) = match operation {
             Ok(Operation::Exec { exec, process, .. }) => (exec, process),
-            Ok(Operation::Attach { .. } | Operation::Logs { .. }) => {
+            Ok(_) => {
                 let message = "the grant is not for an exec".to_owned();
                 return self.link.done(id, Some(message));
             }

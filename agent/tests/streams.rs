@@ -155,6 +155,7 @@ async fn live_output_begins_at_the_attach() {
             history: false,
             follow: true,
             detach_keys: Vec::new(),
+            raw: false,
         })
         .await
         .unwrap();
@@ -167,6 +168,7 @@ async fn live_output_begins_at_the_attach() {
             history: true,
             follow: false,
             detach_keys: Vec::new(),
+            raw: false,
         })
         .await
         .unwrap();

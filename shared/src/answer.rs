@@ -9,6 +9,7 @@
 //! |---|---|
 //! | final | [`Answer::Final`] |
 //! | deferred (`start`, `pull`) | none yet; later head, data, end |
+//! | ask (cp, stats, top) | [`Part::Ask`], at once or when the agent is there |
 //! | stream (attach, exec, logs -f) | head; then [`Part::Stream`], at once or when the agent is there |
 //! | subscription (`wait`, `events`) | head; later data … end |
 
@@ -52,6 +53,9 @@ pub enum Body {
     Inline(Bytes),
     /// In the blob store, put there before the request was sent.
     Blob(BlobId),
+    /// Large, and still with the frontend: it goes to an agent's stream ([`Part::Ask`]),
+    /// or is asked for with [`Answer::SendBody`].
+    Waiting,
 }
 
 /// Largest body that travels inside a request or an answer, in bytes. Behind
@@ -63,6 +67,8 @@ pub const MAX_INLINE_BODY_BYTES: usize = 4 * 1024 * 1024;
 pub enum Answer {
     /// The response itself.
     Final(Response),
+    /// The body that waits is wanted: put it into the blob store and send the request again.
+    SendBody,
     /// These parts now (numbered from 0), the rest over the relay. If the last
     /// is [`Part::End`], there is no rest, and nobody need be told when it is done with.
     Parts {
@@ -116,6 +122,15 @@ pub enum Part {
     /// Open a stream to an agent and carry bytes both ways until it ends. When the
     /// client goes away first, the stream is reset.
     Stream(StreamTarget),
+    /// Open a stream to an agent, send it the body of the client's request, and answer as
+    /// the agent says ([`crate::protocol::stream::StreamReply::Answer`]); the body of the
+    /// answer is what it sends.
+    Ask {
+        /// The agent's stream.
+        target: StreamTarget,
+        /// Headers beside the agent's own.
+        headers: Vec<(String, String)>,
+    },
     /// The response is complete.
     End,
 }

@@ -74,4 +74,37 @@ pub struct ContainerSpec {
     pub stop_signal: i32,
     /// Seconds between that signal and SIGKILL.
     pub stop_timeout_s: u32,
+    /// What every process of the container is given and denied.
+    #[serde(default)]
+    pub confinement: Confinement,
+}
+
+/// What every process of a container is given and denied, the main one and those of
+/// execs, beyond what its runtime decides for all.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Confinement {
+    /// The most capabilities that a process can have, bit n for capability n (see
+    /// linux/capability.h); `None` leaves what the runtime gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<u64>,
+    /// Whether no program may give more privileges than its caller has (`no_new_privs`).
+    pub no_new_privileges: bool,
+    /// `--ulimit`.
+    pub limits: Vec<ResourceLimit>,
+    /// `--group-add`: names or numbers of groups beside the user's own.
+    pub groups: Vec<String>,
+    /// `--init`: an init is process 1, and the main process its child.
+    pub init: bool,
+}
+
+/// One of the kernel's limits on a process; see setrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ResourceLimit {
+    /// The number of `RLIMIT_…` on Linux.
+    pub resource: u32,
+    /// What is enforced; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// How far the process may raise it.
+    pub hard: u64,
 }

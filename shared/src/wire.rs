@@ -18,6 +18,10 @@ use crate::protocol::mac::Token;
 pub const PEER: &str = "x-sockerless-peer";
 /// The blob that holds the request's body.
 pub const BODY_BLOB: &str = "x-sockerless-body-blob";
+/// Says that a large body is still with the frontend: [`WAITING`].
+pub const BODY: &str = "x-sockerless-body";
+/// Value of [`BODY`].
+pub const WAITING: &str = "waiting";
 /// Whose containers are meant, if not the caller's own.
 pub const NAMESPACE: &str = "x-sockerless-namespace";
 /// The path as the client wrote it, where that says more than its decoded form,
@@ -34,6 +38,8 @@ pub const CACHE: &str = "x-sockerless-cache";
 pub const FINAL: &str = "final";
 /// Value of [`ANSWER`]: [`Parts`] as JSON.
 pub const PARTS: &str = "parts";
+/// Value of [`ANSWER`]: the body that waits is wanted.
+pub const SEND_BODY: &str = "send-body";
 
 /// Begins the paths of the control plane's own operations, none of Docker's.
 pub const OWN_PATHS: &str = "/_sockerless/";
@@ -166,8 +172,10 @@ pub fn request_headers(request: &Request) -> Vec<(String, String)> {
     if path.contains('%') {
         headers.push((PATH.to_owned(), path.to_owned()));
     }
-    if let Body::Blob(blob) = &request.body {
-        headers.push((BODY_BLOB.to_owned(), blob.to_string()));
+    match &request.body {
+        Body::Inline(_) => {}
+        Body::Blob(blob) => headers.push((BODY_BLOB.to_owned(), blob.to_string())),
+        Body::Waiting => headers.push((BODY.to_owned(), WAITING.to_owned())),
     }
     headers
 }
@@ -196,6 +204,8 @@ pub fn read_request(
                 let blob = value.parse().map_err(|_| WireError::Header(BODY_BLOB))?;
                 request.body = Body::Blob(blob);
             }
+            BODY if value == WAITING => request.body = Body::Waiting,
+            BODY => return Err(WireError::Header(BODY)),
             NAMESPACE | PATH => {}
             name if CARRIED_NAMES.contains(&name) => {}
             name => {
@@ -235,6 +245,11 @@ pub fn write_answer(answer: Answer) -> Result<HttpResponse, serde_json::Error> {
                 body,
             })
         }
+        Answer::SendBody => Ok(HttpResponse {
+            status: 200,
+            headers: vec![(ANSWER.to_owned(), SEND_BODY.to_owned())],
+            body: Bytes::new(),
+        }),
         Answer::Parts { id, first } => Ok(HttpResponse {
             status: 200,
             headers: vec![
@@ -275,6 +290,7 @@ pub fn read_answer(response: HttpResponse) -> Result<Answer, WireError> {
                 .map_err(|error| WireError::Parts(error.to_string()))?;
             Ok(Answer::Parts { id, first })
         }
+        Some(SEND_BODY) => Ok(Answer::SendBody),
         Some(_) => Err(WireError::Header(ANSWER)),
         None => Err(WireError::NotAnAnswer {
             status: response.status,

@@ -28,6 +28,19 @@ pub(crate) struct Order {
     pub(crate) identity: Option<(u32, u32, Vec<u32>)>,
     /// Whether stdin is a terminal that becomes the controlling one.
     pub(crate) terminal: bool,
+    /// What it is given and denied.
+    pub(crate) bounds: Bounds,
+}
+
+/// What a process is given and denied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bounds {
+    /// The most capabilities it can have, bit n for capability n; `None` leaves all.
+    pub(crate) capabilities: Option<u64>,
+    /// `no_new_privs`.
+    pub(crate) no_new_privileges: bool,
+    /// Limits of setrlimit(2): which, soft, hard.
+    pub(crate) limits: Vec<(u32, u64, u64)>,
 }
 
 /// Everything a new process needs.
@@ -41,6 +54,7 @@ pub(crate) struct Prepared {
     /// What becomes stdin, stdout and stderr.
     stdio: [RawFd; 3],
     terminal: bool,
+    bounds: Bounds,
 }
 
 impl Prepared {
@@ -57,6 +71,7 @@ impl Prepared {
             identity: order.identity.clone(),
             stdio,
             terminal: order.terminal,
+            bounds: order.bounds.clone(),
         })
     }
 }
@@ -80,6 +95,10 @@ pub(crate) enum Step {
     Identity(i32),
     /// Finding the program.
     Program(Missing),
+    /// A limit: which, and the error number.
+    Limit(u16, u16),
+    /// `prctl` for capabilities or privileges.
+    Privileges(i32),
 }
 
 /// Bytes of a [`Step`] on the pipe: a kind and an error number.
@@ -96,6 +115,8 @@ impl Step {
             Self::Program(Missing::RelativeToCurrentDir) => (4, 0),
             Self::Program(Missing::Stat(number)) => (5, number),
             Self::Program(Missing::Access(number)) => (6, number),
+            Self::Limit(which, number) => (7, (which as i32) << 16 | number as i32),
+            Self::Privileges(number) => (8, number),
         };
         let [a, b, c, d] = number.to_be_bytes();
         [kind, a, b, c, d]
@@ -112,6 +133,8 @@ impl Step {
             4 => Self::Program(Missing::RelativeToCurrentDir),
             5 => Self::Program(Missing::Stat(number)),
             6 => Self::Program(Missing::Access(number)),
+            7 => Self::Limit((number >> 16) as u16, number as u16),
+            8 => Self::Privileges(number),
             _ => Self::Setup(number),
         }
     }
@@ -212,6 +235,20 @@ fn prepare(prepared: &Prepared) -> Result<(), Step> {
         if !changed && !retry {
             return Err(Step::WorkingDir(number));
         }
+        for &(which, soft, hard) in &prepared.bounds.limits {
+            let limit = libc::rlimit64 {
+                rlim_cur: soft,
+                rlim_max: hard,
+            };
+            let resource = libc::c_long::from(which);
+            let none = std::ptr::null::<libc::rlimit64>();
+            if libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, none) < 0 {
+                return Err(Step::Limit(which as u16, errno::last() as u16));
+            }
+        }
+        if let Some(capabilities) = prepared.bounds.capabilities {
+            bound(capabilities)?;
+        }
         if let Some((uid, gid, groups)) = &prepared.identity {
             // A user namespace may forbid it for good; runc goes on then too.
             if libc::setgroups(groups.len(), groups.as_ptr()) < 0 && errno::last() != libc::EPERM {
@@ -222,6 +259,34 @@ fn prepare(prepared: &Prepared) -> Result<(), Step> {
         }
         if retry {
             check(libc::chdir(prepared.cwd.as_ptr()), Step::WorkingDir)?;
+        }
+        if prepared.bounds.no_new_privileges {
+            check(
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+                Step::Privileges,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes every other capability from what a program can get by being executed. Those
+/// held now, which changing the user takes, end with the execution.
+fn bound(capabilities: u64) -> Result<(), Step> {
+    for number in 0..64u64 {
+        if capabilities & (1 << number) != 0 {
+            continue;
+        }
+        // SAFETY: plain system calls.
+        unsafe {
+            match libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) {
+                1 if libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) < 0 => {
+                    return Err(Step::Privileges(errno::last()));
+                }
+                0 | 1 => {}
+                // The kernel knows no capability of that number, nor any beyond.
+                _ => return Ok(()),
+            }
         }
     }
     Ok(())
@@ -283,6 +348,8 @@ mod tests {
             Step::Program(Missing::RelativeToCurrentDir),
             Step::Program(Missing::Stat(4)),
             Step::Program(Missing::Access(5)),
+            Step::Limit(7, 1),
+            Step::Privileges(1),
         ];
         for step in steps {
             assert_eq!(Step::from_bytes(step.to_bytes()), step);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::unistd::Pid;
 use sockerless_shared::protocol::control::StartFailure;
-use sockerless_shared::spec::{ConsoleSize, ProcessSpec};
+use sockerless_shared::spec::{Confinement, ConsoleSize, ProcessSpec};
 use tokio::sync::oneshot;
 
 use super::failure::start_failure;
@@ -70,10 +70,11 @@ pub(crate) enum Role {
 /// What runc or Docker would say.
 pub(crate) fn launch(
     spec: &ProcessSpec,
+    confinement: &Confinement,
     role: Role,
     reaper: &Reaper,
 ) -> Result<Launched, StartFailure> {
-    let plan = Plan::new(spec)?;
+    let plan = Plan::new(spec, confinement, role)?;
     if role == Role::Main {
         plan.make_working_dir()?;
     }

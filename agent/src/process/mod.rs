@@ -4,6 +4,7 @@ pub(crate) mod child;
 pub(crate) mod environment;
 pub(crate) mod errno;
 pub(crate) mod failure;
+pub(crate) mod init;
 pub(crate) mod launch;
 pub(crate) mod line_discipline;
 pub(crate) mod namespace;

@@ -298,6 +298,11 @@ mod tests {
             cwd: "/".into(),
             identity: Some((1, 2, vec![2, 3])),
             terminal: false,
+            bounds: super::super::child::Bounds {
+                capabilities: Some(1 << 40),
+                no_new_privileges: true,
+                limits: vec![(7, 1, u64::MAX)],
+            },
         };
         let sent = order.clone();
         let sender = std::thread::spawn(move || {

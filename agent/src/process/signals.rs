@@ -61,15 +61,16 @@ pub(crate) const fn reaches_main(masks: SignalMasks, signal: i32) -> bool {
 }
 
 /// Sends `signal` to the main process as the kernel would deliver it to a
-/// process 1. Discarded signals are no error.
+/// process 1, which it does by itself where the process is one. Discarded signals are no
+/// error.
 ///
 /// # Errors
 /// When there is no such signal; in the words of Docker.
-pub(crate) fn send_to_main(pid: Pid, signal: i32) -> Result<(), String> {
+pub(crate) fn send_to_main(pid: Pid, signal: i32, is_process_1: bool) -> Result<(), String> {
     if !(1..=64).contains(&signal) {
         return Err(format!("Invalid signal: {signal}"));
     }
-    if reaches(pid, signal) {
+    if is_process_1 || reaches(pid, signal) {
         send(pid, signal);
     }
     Ok(())
@@ -82,7 +83,18 @@ pub(crate) fn reaches(pid: Pid, signal: i32) -> bool {
         .and_then(|status| SignalMasks::parse(&status));
     // Without /proc nothing is known of the masks. Then the signal is sent: a
     // process that ends too early is better than one that cannot be stopped.
-    masks.is_none_or(|masks| reaches_main(masks, signal))
+    masks.is_none_or(|masks| reaches_main(masks, signal)) || waits_for_signals(pid)
+}
+
+/// Whether the process is waiting for signals, as inits do (sigtimedwait(2)): those that
+/// it waits for are not shown as blocked meanwhile.
+fn waits_for_signals(pid: Pid) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    number == Some(libc::SYS_rt_sigtimedwait)
 }
 
 /// Sends a signal. A process that is gone is no error: whoever asked wanted it
@@ -150,7 +162,7 @@ mod tests {
         for signal in [i32::MIN, -1, 0, 65, i32::MAX] {
             assert!(!reaches_main(all, signal));
         }
-        assert!(send_to_main(Pid::this(), 0).is_err());
+        assert!(send_to_main(Pid::this(), 0, false).is_err());
     }
 
     #[test]

@@ -7,16 +7,16 @@ use std::os::unix::fs::DirBuilderExt;
 
 use nix::unistd::{ForkResult, Pid, fchown, fork, geteuid};
 use sockerless_shared::protocol::control::StartFailure;
-use sockerless_shared::spec::ProcessSpec;
+use sockerless_shared::spec::{Confinement, ProcessSpec};
 
-use super::child::{Order, Pointers, Prepared, STEP_BYTES, Step, become_program};
+use super::child::{Bounds, Order, Pointers, Prepared, STEP_BYTES, Step, become_program};
 use super::failure::start_failure;
 use super::launch::Role;
 use super::namespace::Namespace;
 use super::program::quote;
 use super::stdio::{ProcessEnds, pipe};
 use super::user::{Accounts, Identity};
-use super::{environment, errno};
+use super::{environment, errno, init};
 
 /// What a [`ProcessSpec`] becomes before it runs.
 #[derive(Debug)]
@@ -30,19 +30,24 @@ impl Plan {
     ///
     /// # Errors
     /// What runc or Docker would say.
-    pub(crate) fn new(spec: &ProcessSpec) -> Result<Self, StartFailure> {
+    pub(crate) fn new(
+        spec: &ProcessSpec,
+        confinement: &Confinement,
+        role: Role,
+    ) -> Result<Self, StartFailure> {
         let fail = |error: &dyn std::fmt::Display| start_failure(error.to_string());
         // Only root can become somebody else. Elsewhere the platform has one
         // user for everything, and the control plane says so at `create`.
         let switches = geteuid().is_root();
-        let identity = match Accounts::load().resolve(&spec.user) {
+        let accounts = Accounts::load();
+        let identity = match accounts.resolve(&spec.user) {
             Ok(identity) => Some(identity),
             Err(error) if switches => return Err(fail(&error)),
             Err(_) => None,
         };
         let home = identity.as_ref().map_or("/", |identity| &identity.home);
         let variables = environment::complete(&spec.env, home).map_err(|e| fail(&e))?;
-        let name = spec.args.first().cloned().unwrap_or_default();
+        let mut name = spec.args.first().cloned().unwrap_or_default();
         let path = environment::get(&variables, "PATH").unwrap_or_default();
         let nul = || start_failure(format!("exec: {}: invalid argument", quote(&name)));
         let has_nul = |text: &String| text.contains('\0');
@@ -55,10 +60,19 @@ impl Plan {
             spec.working_dir.clone()
         };
         let owner = identity.filter(|_| switches);
+        let mut added = Vec::new();
+        for group in confinement.groups.iter().filter(|_| switches) {
+            added.push(accounts.added_group(group).map_err(|e| fail(&e))?);
+        }
+        let mut args = spec.args.clone();
+        if confinement.init && role == Role::Main {
+            args = init::arguments(args);
+            name = init::program().map_err(|e| fail(&e))?;
+        }
         Ok(Self {
             order: Order {
                 path: path.to_owned(),
-                args: spec.args.clone(),
+                args,
                 env: variables
                     .iter()
                     .map(|(name, value)| format!("{name}={value}"))
@@ -66,10 +80,23 @@ impl Plan {
                 cwd,
                 identity: owner.as_ref().map(|identity| {
                     let mut groups = vec![identity.gid];
-                    groups.extend(identity.groups.iter().filter(|&&gid| gid != identity.gid));
+                    for &gid in identity.groups.iter().chain(&added) {
+                        if !groups.contains(&gid) {
+                            groups.push(gid);
+                        }
+                    }
                     (identity.uid, identity.gid, groups)
                 }),
                 terminal: false,
+                bounds: Bounds {
+                    capabilities: confinement.capabilities,
+                    no_new_privileges: confinement.no_new_privileges,
+                    limits: confinement
+                        .limits
+                        .iter()
+                        .map(|limit| (limit.resource, limit.soft, limit.hard))
+                        .collect(),
+                },
                 name,
             },
             owner,
@@ -170,6 +197,17 @@ impl Plan {
             ),
             Step::Identity(number) => format!("setup user: {}", errno::text(number)),
             Step::Setup(number) => format!("setup of the process: {}", errno::text(number)),
+            Step::Limit(which, number) => format!(
+                "error during container init: error setting rlimits for ready process: \
+                 error setting rlimit type {which}: {}",
+                errno::text(number.into())
+            ),
+            Step::Privileges(number) => {
+                format!(
+                    "error during container init: unable to apply caps: {}",
+                    errno::text(number)
+                )
+            }
         };
         start_failure(text)
     }

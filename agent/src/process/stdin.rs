@@ -116,7 +116,7 @@ impl Stdin {
         for pid in tree::group(self.group) {
             if pid == self.group && self.shielded {
                 // 1 to 64 it is.
-                let _ = send_to_main(pid, signal);
+                let _ = send_to_main(pid, signal, false);
             } else {
                 send(pid, signal);
             }

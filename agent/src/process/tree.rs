@@ -88,6 +88,14 @@ pub(crate) fn group(group: Pid) -> Vec<Pid> {
         .collect()
 }
 
+/// Every process of the container; `helper` is none of them.
+pub(crate) fn pids(helper: Option<Pid>) -> Vec<Pid> {
+    descendants(helper)
+        .iter()
+        .map(|process| process.pid)
+        .collect()
+}
+
 /// A process as `/proc` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {

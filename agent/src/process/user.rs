@@ -128,6 +128,18 @@ impl Accounts {
         })
     }
 
+    /// The id of a group that is added to the user's own.
+    ///
+    /// # Errors
+    /// When a name is unknown or a number out of range.
+    pub(crate) fn added_group(&self, group: &str) -> Result<u32, UserError> {
+        match self.group(group) {
+            Ok(id) => to_id(id),
+            Err(_) if group.bytes().all(|b| b.is_ascii_digit()) => Err(UserError::Range),
+            Err(error) => Err(error),
+        }
+    }
+
     fn group(&self, group: &str) -> Result<i64, UserError> {
         let number: Option<i64> = group.parse().ok();
         let entry = self
@@ -225,6 +237,17 @@ mod tests {
         ];
         for (spec, expected) in cases {
             assert_eq!(accounts().resolve(spec), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn groups_are_added_by_name_and_number() {
+        assert_eq!(accounts().added_group("audio"), Ok(63));
+        assert_eq!(accounts().added_group("5"), Ok(5));
+        let unknown = Err(UserError::NoGroup("nosuch".into()));
+        assert_eq!(accounts().added_group("nosuch"), unknown);
+        for number in ["-1", "99999999999", "99999999999999999999"] {
+            assert_eq!(accounts().added_group(number), Err(UserError::Range));
         }
     }
 

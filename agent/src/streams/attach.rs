@@ -21,6 +21,7 @@ pub(super) struct Options {
     pub(super) history: bool,
     pub(super) follow: bool,
     pub(super) detach_keys: Vec<u8>,
+    pub(super) raw: bool,
 }
 
 /// Why an attach ends while the container goes on.
@@ -62,7 +63,7 @@ where
     let wanted = Wanted {
         stdout: options.stdout,
         stderr: options.stderr,
-        raw: container.spec.process.tty,
+        raw: options.raw || container.spec.process.tty,
     };
     let reader = wanted.any().then(|| container.spool.attach(from));
     let stdin = container.stdin.clone().filter(|_| options.stdin);

@@ -150,7 +150,8 @@ async fn begin(
         let message = format!("Error: Exec command {exec} is already running");
         return Err(NotRun::Repeated(message));
     }
-    match launch(process, Role::Exec, &container.reaper) {
+    let confinement = &container.spec.confinement;
+    match launch(process, confinement, Role::Exec, &container.reaper) {
         Ok(launched) => {
             container.exec_runs(exec, launched.pid, launched.terminal.clone());
             // Nobody waits for this one: the exit is what clients ask for.

@@ -2,7 +2,10 @@
 
 use std::future::pending;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sockerless_shared::logs::render::{Line, LineAssembler};
+use sockerless_shared::logs::spool::decode_all;
 use sockerless_shared::logs::{LogQuery, Record};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep_until};
@@ -42,8 +45,9 @@ async fn render<W: AsyncWrite + Unpin>(
     follow: bool,
     send: &mut W,
 ) -> Result<(), Gone> {
+    let earlier = earlier(query);
     let mut skip = match query.tail {
-        Some(tail) => count(spool).saturating_sub(tail),
+        Some(tail) => (earlier.len() as u64 + count(spool)).saturating_sub(tail),
         None => 0,
     };
     let mut out = Vec::new();
@@ -57,6 +61,9 @@ async fn render<W: AsyncWrite + Unpin>(
             query.write(out, line);
         }
     };
+    for line in &earlier {
+        write(&mut out, line);
+    }
     loop {
         let records: Vec<Record> = match reader.poll().map_err(|_| Gone)? {
             Next::Records(records) => records,
@@ -89,6 +96,18 @@ async fn render<W: AsyncWrite + Unpin>(
         session.recorded().await;
     }
     Ok(())
+}
+
+/// The lines of earlier runs, which the control plane gave along.
+fn earlier(query: &LogQuery) -> Vec<Line> {
+    let bytes = STANDARD.decode(&query.earlier).unwrap_or_default();
+    let records = decode_all(&bytes).unwrap_or_default();
+    let line = |record: Record| Line {
+        stream: record.stream,
+        time: record.time,
+        data: record.data,
+    };
+    records.into_iter().map(line).collect()
 }
 
 /// How many lines there are now.

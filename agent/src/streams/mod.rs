@@ -1,16 +1,20 @@
-//! What clients do with a container over QUIC streams: attach, exec, logs.
+//! What clients do with a container over QUIC streams: attach, exec, logs, cp, stats, top.
 //!
 //! The operations are written for any pair of reader and writer; this module
 //! takes them from QUIC, checks the grant at a stream's head, and keeps count, so
 //! that the end of a run can wait for them.
 
+mod answer;
 mod attach;
 mod detach;
 mod exec;
 mod exec_runner;
+mod files;
 mod logs;
 mod output;
 mod serve;
+mod stats;
+mod top;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -70,6 +74,11 @@ impl Session {
             Ok(Phase::Running(container) | Phase::Ended(container)) => Some(Arc::clone(container)),
             Ok(Phase::Starting | Phase::Failed) | Err(_) => None,
         }
+    }
+
+    /// Resolves when the process runs, or never will.
+    pub(crate) async fn begun(&self) {
+        let _ = self.container().await;
     }
 
     /// Resolves when the end of the run is recorded.

@@ -7,7 +7,7 @@ use sockerless_shared::protocol::stream::{StreamReply, encode_head, head_length}
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Session, attach, exec, logs};
+use super::{Session, attach, exec, files, logs, stats, top};
 use crate::clock;
 
 /// How long a client may take for the head of its stream.
@@ -49,9 +49,11 @@ where
             history,
             follow,
             detach_keys,
+            raw,
         } => {
             accept(send).await?;
             let options = attach::Options {
+                raw,
                 stdin,
                 stdout,
                 stderr,
@@ -83,6 +85,45 @@ where
             accept(send).await?;
             logs::logs(session, &query, follow, send, gone).await
         }
+        Operation::PathStat { container, path } => {
+            session.begun().await;
+            files::stat(&container, &path, send).await
+        }
+        Operation::ArchiveGet { container, path } => {
+            session.begun().await;
+            files::get(&container, &path, send, &session.active).await
+        }
+        Operation::ArchivePut {
+            container,
+            path,
+            keep_kinds,
+            owner,
+        } => {
+            session.begun().await;
+            let (owner, active) = (owner.as_deref(), &session.active);
+            files::put(&container, &path, keep_kinds, owner, recv, send, active).await
+        }
+        Operation::Export => {
+            session.begun().await;
+            files::export(send, &session.active).await
+        }
+        Operation::Stats {
+            name,
+            id,
+            stream,
+            one_shot,
+            memory_limit,
+        } => {
+            let options = stats::Options {
+                name,
+                id,
+                stream,
+                one_shot,
+                memory_limit,
+            };
+            stats::stats(session, &options, send, gone).await
+        }
+        Operation::Top { arguments } => top::top(session, &arguments, send).await,
     }
 }
 

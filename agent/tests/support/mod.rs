@@ -21,7 +21,7 @@ use sockerless_shared::protocol::control::{Command, ExitStatus, LogSpool, Report
 use sockerless_shared::protocol::invocation::Invocation;
 use sockerless_shared::protocol::mac::{Key, Token};
 use sockerless_shared::protocol::stdcopy::OutputStream;
-use sockerless_shared::spec::{ContainerSpec, ProcessSpec, Runtime};
+use sockerless_shared::spec::{Confinement, ContainerSpec, ProcessSpec, Runtime};
 use tokio::time::timeout;
 
 use gateway::Gateway;
@@ -236,6 +236,7 @@ pub(crate) fn container(args: &[&str]) -> ContainerSpec {
         hostname: "host".to_owned(),
         stop_signal: libc::SIGTERM,
         stop_timeout_s: 10,
+        confinement: Confinement::default(),
     }
 }
 

@@ -98,7 +98,7 @@ impl Client {
         let mut text = vec![0; head_length(length, 64 * 1024).unwrap()];
         recv.read_exact(&mut text).await.unwrap();
         match serde_json::from_slice(&text).unwrap() {
-            StreamReply::Accepted => Ok(Stream { send, recv }),
+            StreamReply::Accepted | StreamReply::Answer { .. } => Ok(Stream { send, recv }),
             StreamReply::Refused { message } => Err(message),
         }
     }
@@ -156,6 +156,7 @@ pub(crate) fn attach() -> Operation {
         history: true,
         follow: true,
         detach_keys: Vec::new(),
+        raw: false,
     }
 }
 

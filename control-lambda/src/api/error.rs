@@ -33,6 +33,10 @@ pub enum Form {
     TooNew,
     /// Plain text: clients of that age knew no other.
     TooOld,
+    /// Not an error: the body that the frontend kept is wanted ([`Answer::SendBody`]).
+    ///
+    /// [`Answer::SendBody`]: sockerless_shared::answer::Answer::SendBody
+    SendBody,
     /// Plain text where a stream was asked for, whose head is written by hand.
     Stream,
 }
@@ -66,12 +70,12 @@ impl ApiError {
         let body = match self.form {
             Form::TooOld => format!("{}\n", self.message),
             Form::Stream => format!("{}\r\n", self.message),
-            Form::Usual | Form::Bare | Form::TooNew => {
+            Form::Usual | Form::Bare | Form::TooNew | Form::SendBody => {
                 format!("{}\n", json!({ "message": self.message }))
             }
         };
         let head = match self.form {
-            Form::Usual => super::head(self.status, "application/json"),
+            Form::Usual | Form::SendBody => super::head(self.status, "application/json"),
             Form::Bare => Head {
                 status: self.status,
                 headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],

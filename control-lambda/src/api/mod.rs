@@ -69,7 +69,7 @@ impl Context<'_> {
     pub fn inline_body(&self) -> Result<&Bytes, ApiError> {
         match &self.request.body {
             Body::Inline(bytes) => Ok(bytes),
-            Body::Blob(_) => Err(ApiError::new(
+            Body::Blob(_) | Body::Waiting => Err(ApiError::new(
                 413,
                 "request body too large: a JSON body may have at most 4 MB",
             )),
@@ -79,13 +79,18 @@ impl Context<'_> {
     /// The body as it comes, however large.
     ///
     /// # Errors
-    /// When the blob store fails.
+    /// When the blob store fails, and [`Form::SendBody`](error::Form::SendBody) while the body
+    /// is still with the frontend: then it is sent, and the request again.
     pub async fn body_stream(&self) -> Result<ByteStream, ApiError> {
         match &self.request.body {
             Body::Inline(bytes) => {
                 let bytes = bytes.clone();
                 Ok(Box::pin(futures_util::stream::iter([Ok(bytes)])))
             }
+            Body::Waiting => Err(ApiError {
+                form: error::Form::SendBody,
+                ..ApiError::new(411, "the body is with the frontend still")
+            }),
             Body::Blob(blob) => {
                 let name = containers::logs::blob_name(blob)?;
                 let stream = self.control.blobs.get(&name).await;
@@ -177,6 +182,7 @@ impl Control {
         self.drop_request_blob(&request).await;
         match outcome {
             Ok(answer) => answer,
+            Err(error) if error.form == error::Form::SendBody => Answer::SendBody,
             Err(error) => {
                 if error.status >= 500 && error.status != 501 {
                     tracing::warn!(

@@ -57,7 +57,14 @@ enum Operation<'a> {
     ContainerKill(&'a str),
     ContainerWait(&'a str),
     ContainerAttach(&'a str),
+    ContainerAttachWebsocket(&'a str),
     ContainerLogs(&'a str),
+    ContainerArchive(&'a str),
+    ContainerArchiveInfo(&'a str),
+    PutContainerArchive(&'a str),
+    ContainerExport(&'a str),
+    ContainerStats(&'a str),
+    ContainerTop(&'a str),
     ContainerRename(&'a str),
     ContainerRemove(&'a str),
     ContainerResize(&'a str),
@@ -101,6 +108,12 @@ impl<'a> Operation<'a> {
             ("POST", ["containers", id, "wait"]) => Self::ContainerWait(id),
             ("POST", ["containers", id, "attach"]) => Self::ContainerAttach(id),
             ("GET", ["containers", id, "logs"]) => Self::ContainerLogs(id),
+            ("GET", ["containers", id, "archive"]) => Self::ContainerArchive(id),
+            ("HEAD", ["containers", id, "archive"]) => Self::ContainerArchiveInfo(id),
+            ("PUT", ["containers", id, "archive"]) => Self::PutContainerArchive(id),
+            ("GET", ["containers", id, "export"]) => Self::ContainerExport(id),
+            ("GET", ["containers", id, "stats"]) => Self::ContainerStats(id),
+            ("GET", ["containers", id, "top"]) => Self::ContainerTop(id),
             ("POST", ["containers", id, "rename"]) => Self::ContainerRename(id),
             ("DELETE", ["containers", id]) => Self::ContainerRemove(id),
             ("POST", ["containers", id, "resize"]) => Self::ContainerResize(id),
@@ -121,25 +134,11 @@ impl<'a> Operation<'a> {
             ("POST", ["exec", id, "start"]) => Self::ExecStart(id),
             ("GET", ["exec", id, "json"]) => Self::ExecInspect(id),
             ("POST", ["exec", id, "resize"]) => Self::ExecResize(id),
-            (
-                "GET",
-                [
-                    "containers",
-                    id,
-                    name @ ("top" | "stats" | "changes" | "export" | "archive" | "checkpoints"),
-                ],
-            ) => Self::Missing {
+            ("GET", ["containers", id, name @ ("changes" | "checkpoints")]) => Self::Missing {
                 operation: missing_name(name),
                 container: Some(id),
             },
-            ("HEAD" | "PUT", ["containers", id, "archive"]) => Self::Missing {
-                operation: "cp",
-                container: Some(id),
-            },
-            ("GET", ["containers", id, "attach", "ws"]) => Self::Missing {
-                operation: "attach over a WebSocket",
-                container: Some(id),
-            },
+            ("GET", ["containers", id, "attach", "ws"]) => Self::ContainerAttachWebsocket(id),
             ("POST", ["containers", id, "update"]) => Self::Missing {
                 operation: "update",
                 container: Some(id),
@@ -204,8 +203,15 @@ impl<'a> Operation<'a> {
             Self::ContainerRestart(id) => containers::restart::restart(context, id).await,
             Self::ContainerKill(id) => containers::kill::kill(context, id).await,
             Self::ContainerWait(id) => containers::wait::wait(context, id).await,
+            Self::ContainerAttachWebsocket(id) => containers::attach::websocket(context, id).await,
             Self::ContainerAttach(id) => containers::attach::attach(context, id).await,
             Self::ContainerLogs(id) => containers::logs::logs(context, id).await,
+            Self::ContainerArchive(id) => containers::archive::get(context, id).await,
+            Self::ContainerArchiveInfo(id) => containers::archive::info(context, id).await,
+            Self::PutContainerArchive(id) => containers::archive::put(context, id).await,
+            Self::ContainerExport(id) => containers::archive::export(context, id).await,
+            Self::ContainerStats(id) => containers::stats::stats(context, id).await,
+            Self::ContainerTop(id) => containers::top::top(context, id).await,
             Self::ContainerRename(id) => containers::rename::rename(context, id).await,
             Self::ContainerRemove(id) => containers::remove::remove(context, id).await,
             Self::ContainerResize(id) => containers::resize::resize(context, id).await,
@@ -241,11 +247,7 @@ const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm 
 
 const fn missing_name(segment: &str) -> &'static str {
     match segment.as_bytes() {
-        b"top" => "top",
-        b"stats" => "stats",
         b"changes" => "diff",
-        b"export" => "export",
-        b"archive" => "cp",
         _ => "checkpoint",
     }
 }
@@ -256,10 +258,7 @@ fn not_implemented(operation: &str) -> String {
         "build" => {
             "build elsewhere and bring the image with `docker save | docker load` or through a registry"
         }
-        "cp" | "export" => "use `docker exec` with tar or cat on stdin and stdout",
-        "top" => "use `docker exec` with ps",
         "diff" => "use `docker exec` with find -newer",
-        "stats" => "read /proc or the cgroup with `docker exec`",
         "update" => "remove the container and create it with the new limits",
         "container prune" => "use `docker rm $(docker ps -aq -f status=exited)`",
         "events" => "use `docker wait` or `docker ps`",
@@ -274,7 +273,6 @@ fn not_implemented(operation: &str) -> String {
         "history" => "use `docker image inspect`",
         "save" => "keep the archive or the registry that the image came from",
         "image prune" => "use `docker rmi $(docker images -q -f dangling=true)`",
-        "attach over a WebSocket" => "use `docker attach`, which upgrades the HTTP connection",
         "swarm" => "there is no swarm: run single containers or a compose file",
         "plugin" => "there are no plugins",
         _ => "there is no substitute yet",

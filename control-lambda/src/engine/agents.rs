@@ -7,14 +7,15 @@ use sockerless_shared::protocol::control::{
     AgentMessage, Command, ControlToAgent, ExitStatus, LogSpool, Report, StartFailure,
 };
 
-use sockerless_shared::answer::Part;
+use sockerless_shared::answer::{Part, StreamTarget};
+use sockerless_shared::protocol::grant::Operation;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::apply::is_repetition;
 use super::{Control, EngineError, settle};
 use crate::store::execs::ExecState;
 use crate::store::peers::Peer;
-use crate::store::runs::RunRecord;
+use crate::store::runs::{PendingCommand, RunRecord};
 use crate::store::waiters::{AGENTS, Wait};
 
 impl Control {
@@ -98,8 +99,11 @@ impl Control {
             if let Some(target) = target
                 && self.store.take_waiter(&record.container, &waiter).await?
             {
-                self.deliver(&waiter.answer, vec![Part::Stream(target), Part::End])
-                    .await?;
+                self.deliver(
+                    &waiter.answer,
+                    vec![stream_part(operation, target), Part::End],
+                )
+                .await?;
             }
         }
         Ok(())
@@ -278,6 +282,18 @@ impl Control {
         let Some(pending) = self.store.pending_command(run, id).await? else {
             return Ok(());
         };
+        self.carried_out(run, &pending, error).await?;
+        self.store.remove_command(run, id).await?;
+        Ok(())
+    }
+
+    /// A command was carried out, or could not be.
+    pub(crate) async fn carried_out(
+        &self,
+        run: &RunId,
+        pending: &PendingCommand,
+        error: Option<String>,
+    ) -> Result<(), EngineError> {
         let paused = match &pending.command {
             Command::Pause => Some(Input::Paused { run: run.clone() }),
             Command::Unpause => Some(Input::Unpaused { run: run.clone() }),
@@ -300,7 +316,6 @@ impl Control {
             };
             self.deliver(answer, parts).await?;
         }
-        self.store.remove_command(run, id).await?;
         Ok(())
     }
 }
@@ -310,6 +325,16 @@ const fn success_status(command: &Command) -> u16 {
     match command {
         Command::Stop { .. } | Command::Kill { .. } | Command::Pause | Command::Unpause => 204,
         Command::Resize { .. } | Command::ResizeExec { .. } | Command::StartExec { .. } => 200,
+    }
+}
+
+/// How a stream is opened: for an operation that answers itself, with its answer.
+pub(crate) fn stream_part(operation: &Operation, target: StreamTarget) -> Part {
+    if operation.answers_itself() {
+        let headers = crate::api::common_headers();
+        Part::Ask { target, headers }
+    } else {
+        Part::Stream(target)
     }
 }
 

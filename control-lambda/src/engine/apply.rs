@@ -96,6 +96,20 @@ impl Control {
         run: &RunId,
         pending: PendingCommand,
     ) -> Result<(), EngineError> {
+        let stop = match pending.command {
+            Command::Pause => Some(true),
+            Command::Unpause => Some(false),
+            Command::Stop { .. }
+            | Command::Kill { .. }
+            | Command::Resize { .. }
+            | Command::ResizeExec { .. }
+            | Command::StartExec { .. } => None,
+        };
+        if let Some(stop) = stop
+            && self.host.freeze(run, stop).await?
+        {
+            return Box::pin(self.carried_out(run, &pending, None)).await;
+        }
         let Some((id, record)) = self.store.add_command(run, &pending).await? else {
             return Ok(());
         };

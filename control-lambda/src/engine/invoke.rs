@@ -13,6 +13,7 @@ use sockerless_shared::protocol::mac::Token;
 
 use super::settle::log_blob;
 use super::{Control, EngineError};
+use crate::api::containers::spec;
 use crate::ports::function_host::{HostError, InvocationEnd, InvocationEvents};
 use crate::store::containers::Container;
 use crate::store::runs::RunRecord;
@@ -35,6 +36,9 @@ impl Control {
         container: &Container,
         run: &RunId,
     ) -> Result<(), EngineError> {
+        if let Err(failure) = spec::check_start(container) {
+            return self.start_failed(container, run, failure).await;
+        }
         match self.try_invoke(container, run).await {
             Ok(()) => Ok(()),
             Err(EngineError::Host(error)) => {
@@ -92,7 +96,7 @@ impl Control {
             grant_key: self.grant_key(run),
             relay_url: self.host.relay_url(),
             log_upload_url: self.blobs.upload_url(&log_blob(run)?, upload_until).await?,
-            spec: crate::api::containers::spec::container_spec(container),
+            spec: spec::container_spec(container),
         };
         let payload = Bytes::from(serde_json::to_vec(&invocation)?);
         if payload.len() > MAX_PAYLOAD_BYTES {

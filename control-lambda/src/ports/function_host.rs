@@ -7,6 +7,8 @@ use sockerless_shared::ids::{ContainerId, FunctionName, ImageDigest, RunId};
 use sockerless_shared::spec::Runtime;
 use thiserror::Error;
 
+use super::machine::Machine;
+
 /// What makes two containers able to share a function.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FunctionShape {
@@ -22,8 +24,9 @@ pub struct FunctionShape {
     pub network: Network,
     /// Under [`Runtime::Microvm`]: the one container whose writable layer this is.
     pub owner: Option<ContainerId>,
-    /// Under [`Runtime::Microvm`]: the machine's name.
-    pub hostname: Option<String>,
+    /// Under [`Runtime::Microvm`]: what else is asked of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Box<Machine>>,
 }
 
 /// Whether a function reaches anything.
@@ -133,6 +136,17 @@ pub trait FunctionHost: Send + Sync {
     /// # Errors
     /// See [`HostError`].
     async fn remove_writable(&self, container: &ContainerId) -> Result<(), HostError>;
+
+    /// Stops every process of the container that `run` executes, or lets them go on;
+    /// returns when it is so. False where the host has no means of its own, and the
+    /// agent is to do it.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn freeze(&self, run: &RunId, stop: bool) -> Result<bool, HostError> {
+        let _ = (run, stop);
+        Ok(false)
+    }
 
     /// What the environment that ran `run` wrote to its own stdout and stderr
     /// (CloudWatch's log stream), at most the last `limit` bytes; for runs whose

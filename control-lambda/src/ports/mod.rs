@@ -6,6 +6,7 @@ pub mod environment;
 pub mod function_host;
 pub mod jobs;
 pub mod layers;
+pub mod machine;
 pub mod registry;
 pub mod relay;
 pub mod table;

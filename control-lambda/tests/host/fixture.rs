@@ -14,6 +14,7 @@ use sockerless_control::ports::FunctionHost;
 use sockerless_control::ports::function_host::{
     FunctionShape, InvocationEnd, InvocationEvents, Network,
 };
+use sockerless_control::ports::machine::Machine;
 use sockerless_shared::ids::{ContainerId, FunctionName, ImageDigest, RunId};
 use sockerless_shared::spec::Runtime;
 use tempfile::TempDir;
@@ -216,7 +217,7 @@ pub(crate) fn function_shape() -> FunctionShape {
         tmp_mib: 512,
         network: Network::None,
         owner: None,
-        hostname: None,
+        machine: None,
     }
 }
 
@@ -224,7 +225,10 @@ pub(crate) fn microvm_shape(owner: u8) -> FunctionShape {
     FunctionShape {
         runtime: Runtime::Microvm,
         owner: Some(ContainerId::from_random([owner; 32])),
-        hostname: Some(format!("host{owner}")),
+        machine: Some(Box::new(Machine {
+            hostname: format!("host{owner}"),
+            ..Machine::default()
+        })),
         ..function_shape()
     }
 }

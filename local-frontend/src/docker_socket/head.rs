@@ -15,6 +15,8 @@ const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream";
 /// A head that HTTP allows.
 pub(super) struct CheckedHead {
     pub(super) status: StatusCode,
+    /// Whether it says how long the body is, so that the client is to be told too.
+    pub(super) has_length: bool,
     headers: HeaderMap,
 }
 
@@ -23,6 +25,10 @@ impl CheckedHead {
         let status = StatusCode::from_u16(head.status)
             .map_err(|_| Interrupted::Disorder("a status that HTTP does not know"))?;
         let mut headers = HeaderMap::with_capacity(head.headers.len() + 2);
+        let has_length = head
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         for (name, value) in head.headers {
             let name = HeaderName::from_bytes(name.as_bytes());
             let value = HeaderValue::from_str(&value);
@@ -34,7 +40,11 @@ impl CheckedHead {
                 headers.append(name, value);
             }
         }
-        Ok(Self { status, headers })
+        Ok(Self {
+            status,
+            has_length,
+            headers,
+        })
     }
 
     /// Whether what follows is a raw stream both ways, for which HTTP ends on
@@ -45,6 +55,23 @@ impl CheckedHead {
             || (*method == Method::POST
                 && self.status == StatusCode::OK
                 && (self.is(RAW_STREAM) || self.is(MULTIPLEXED_STREAM)))
+    }
+
+    /// Whether the stream is a WebSocket's.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.status == StatusCode::SWITCHING_PROTOCOLS
+            && self
+                .headers
+                .get(header::UPGRADE)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    }
+
+    /// Answers a WebSocket client's key, which shows that its request was understood.
+    pub(super) fn accept(&mut self, key: &[u8]) {
+        let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key);
+        if let Ok(value) = HeaderValue::from_str(&accept) {
+            self.headers.insert(header::SEC_WEBSOCKET_ACCEPT, value);
+        }
     }
 
     /// Whether the stream is framed.
@@ -71,7 +98,9 @@ impl CheckedHead {
         let upgrade = self.status == StatusCode::SWITCHING_PROTOCOLS;
         out.put_slice(b"HTTP/1.1 ");
         out.put_slice(self.status.as_str().as_bytes());
-        out.put_slice(if upgrade {
+        out.put_slice(if self.is_websocket() {
+            &b" Switching Protocols\r\n"[..]
+        } else if upgrade {
             b" UPGRADED\r\n"
         } else {
             b" OK\r\n"
@@ -99,6 +128,10 @@ impl CheckedHead {
 
 /// `content-type` → `Content-Type`, as Go writes it.
 fn title_case(name: &str) -> String {
+    // The one name that Go's WebSocket server writes by hand.
+    if name == header::SEC_WEBSOCKET_ACCEPT.as_str() {
+        return "Sec-WebSocket-Accept".to_owned();
+    }
     let mut first = true;
     name.chars()
         .map(|c| {

@@ -13,6 +13,7 @@ mod request;
 mod service;
 mod take_over;
 mod watch;
+mod websocket;
 
 use std::io::Result;
 use std::os::fd::AsFd;

@@ -7,10 +7,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use sockerless_shared::answer::{Head, MAX_INLINE_BODY_BYTES, Part, StreamTarget};
 use thiserror::Error;
+use tokio::task::JoinSet;
 
+use super::request::Kept;
 use super::watch::ClientWatch;
 use crate::control_plane::{BodyError, ByteStream, ControlPlane, ControlPlaneError};
-use crate::relay::{AgentOutput, AnswerLost, AnswerParts, Relay, StreamError};
+use crate::relay::{AgentInput, AgentOutput, AnswerLost, AnswerParts, Relay, StreamError};
 
 /// Why an answer was not carried out to its end.
 #[derive(Debug, Error)]
@@ -42,6 +44,10 @@ pub(super) struct Player {
     parts: AnswerParts,
     source: Source,
     gone: Gone,
+    /// The client's body, for an agent that wants it.
+    body: Option<Kept>,
+    /// Sends it; ended with the player.
+    sending: JoinSet<()>,
 }
 
 /// Ready once the client is gone.
@@ -71,8 +77,11 @@ impl Player {
         relay: Arc<Relay>,
         parts: AnswerParts,
         watch: Arc<ClientWatch>,
+        body: Option<Kept>,
     ) -> Self {
         Self {
+            body,
+            sending: JoinSet::new(),
             control,
             relay,
             parts,
@@ -89,10 +98,37 @@ impl Player {
         };
         match part {
             Part::Head(head) => Ok(head),
+            Part::Ask { target, headers } => {
+                let mut gone = self.take_gone();
+                let head = tokio::select! {
+                    head = self.ask(&target, headers) => head?,
+                    () = &mut gone => return Err(Interrupted::ClientGone),
+                };
+                self.put_gone(gone);
+                Ok(head)
+            }
             Part::Data { .. } | Part::Blob { .. } | Part::Stream(_) | Part::End => {
                 Err(Interrupted::Disorder("a body before its head"))
             }
         }
+    }
+
+    /// Asks an agent, which gets the client's body and answers with a head of its own.
+    async fn ask(
+        &mut self,
+        target: &StreamTarget,
+        headers: Vec<(String, String)>,
+    ) -> Result<Head, Interrupted> {
+        let mut stream = self.relay.open(target).await?;
+        if let Some(body) = self.body.take() {
+            self.sending.spawn(send_body(body, stream.input));
+        } else {
+            stream.input.end();
+        }
+        let mut head = stream.output.head().await?;
+        head.headers.extend(headers);
+        self.source = Source::Agent(stream.output);
+        Ok(head)
     }
 
     /// All of a short body.
@@ -149,6 +185,9 @@ impl Player {
                         self.source = Source::Blob(self.control.fetch(&blob).await?);
                     }
                     Part::Stream(target) => return Ok(Step::Stream(target)),
+                    Part::Ask { .. } => {
+                        return Err(Interrupted::Disorder("an agent's head behind another"));
+                    }
                     Part::End => self.source = Source::Ended,
                 },
             }
@@ -209,6 +248,28 @@ impl Player {
             }
         }
     }
+}
+
+/// Passes a client's body on to an agent, as fast as the agent takes it. One that breaks
+/// off is not ended, so that the agent does not take the beginning for the whole.
+async fn send_body(body: Kept, mut input: AgentInput) {
+    match body {
+        Kept::Inline(bytes) => {
+            if !bytes.is_empty() && input.write(bytes).await.is_err() {
+                return;
+            }
+        }
+        Kept::Large(mut stream) => {
+            while let Some(piece) = stream.next().await {
+                let Ok(piece) = piece else { return };
+                // An agent that wants no more says why in its answer.
+                if input.write(piece).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    input.end();
 }
 
 impl Interrupted {

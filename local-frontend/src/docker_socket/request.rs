@@ -12,20 +12,31 @@ use hyper::body::Incoming;
 use sockerless_shared::answer::{Body, MAX_INLINE_BODY_BYTES, Request};
 use sockerless_shared::ids::PeerId;
 
-use crate::control_plane::{BodyError, ControlPlane, ControlPlaneError};
+use crate::control_plane::{BodyError, ByteStream, ControlPlaneError};
 
-/// Reads the body (into the blob store, if it is large) and forms the request. One
-/// that says it is JSON is read whole by whoever takes it, and so is never large.
+/// The body of a request as the frontend keeps it until it is known where it goes.
+pub(super) enum Kept {
+    /// All of it, and the control plane has it too.
+    Inline(Bytes),
+    /// Large: what was read of it, and the rest.
+    Large(ByteStream),
+}
+
+/// Reads a small body and forms the request; a large one is kept. One that says it
+/// is JSON is read whole by whoever takes it, and so is never large.
 pub(super) async fn read(
     head: Parts,
     body: Incoming,
     peer: &PeerId,
-    control: &dyn ControlPlane,
-) -> Result<Request, ControlPlaneError> {
+) -> Result<(Request, Kept), ControlPlaneError> {
     let may_be_large = !is_json(&head.headers);
-    let body = read_body(body, may_be_large, control).await?;
+    let kept = read_body(body, may_be_large).await?;
+    let body = match &kept {
+        Kept::Inline(bytes) => Body::Inline(bytes.clone()),
+        Kept::Large(_) => Body::Waiting,
+    };
     let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok(Request {
+    let request = Request {
         method: head.method.as_str().to_owned(),
         path_and_query: path_and_query.to_owned(),
         headers: head
@@ -38,7 +49,8 @@ pub(super) async fn read(
             .collect(),
         body,
         peer: Some(peer.clone()),
-    })
+    };
+    Ok((request, kept))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -47,20 +59,16 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
-async fn read_body(
-    mut body: Incoming,
-    may_be_large: bool,
-    control: &dyn ControlPlane,
-) -> Result<Body, ControlPlaneError> {
+async fn read_body(mut body: Incoming, may_be_large: bool) -> Result<Kept, ControlPlaneError> {
     if body.is_end_stream() {
-        return Ok(Body::Inline(Bytes::new()));
+        return Ok(Kept::Inline(Bytes::new()));
     }
     let mut pieces = Vec::new();
     let mut length = 0;
     if body.size_hint().lower() <= MAX_INLINE_BODY_BYTES as u64 {
         loop {
             match next(&mut body).await {
-                None => return Ok(Body::Inline(join(pieces, length))),
+                None => return Ok(Kept::Inline(join(pieces, length))),
                 Some(piece) => {
                     let piece = piece?;
                     length += piece.len();
@@ -81,7 +89,7 @@ async fn read_body(
         pieces: pieces.into_iter(),
         body,
     };
-    control.upload(Box::pin(rest)).await.map(Body::Blob)
+    Ok(Kept::Large(Box::pin(rest)))
 }
 
 fn join(mut pieces: Vec<Bytes>, length: usize) -> Bytes {

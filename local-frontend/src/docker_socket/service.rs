@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
-use sockerless_shared::answer::{Answer, Head};
+use sockerless_shared::answer::{Answer, Body, Head, Request};
 
 use super::Frontend;
 use super::body::AnswerBody;
@@ -14,8 +14,9 @@ use super::cache::Cache;
 use super::error;
 use super::head::CheckedHead;
 use super::player::{Interrupted, Player};
-use super::request;
+use super::request::{self, Kept};
 use super::watch::ClientWatch;
+use crate::control_plane::{ControlPlane, ControlPlaneError};
 
 /// What to do with the client.
 pub(super) enum Outcome {
@@ -35,13 +36,14 @@ pub(super) struct TakeOver {
 pub(super) async fn handle(
     frontend: &Frontend,
     watch: &Arc<ClientWatch>,
-    request: Request<Incoming>,
+    request: http::Request<Incoming>,
 ) -> Outcome {
     let (head, body) = request.into_parts();
     if let Err(reason) = (frontend.admit)(&head.headers) {
         return Outcome::Response(error::response(StatusCode::FORBIDDEN, reason));
     }
     let method = head.method.clone();
+    let websocket_key = head.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let key = match body.is_end_stream() {
         true => Cache::key(&head.method, &head.uri),
         false => None,
@@ -53,11 +55,15 @@ pub(super) async fn handle(
 
     let peer = frontend.relay.peer();
     let control = frontend.control.as_ref();
-    let answer = match request::read(head, body, peer, control).await {
-        Ok(request) => control.request(request).await,
-        Err(error) => Err(error),
+    let (answer, kept) = match request::read(head, body, peer).await {
+        Ok((request, kept)) => ask(control, request, kept).await,
+        Err(error) => (Err(error), None),
     };
     match answer {
+        Ok(Answer::SendBody) => {
+            let message = "the control plane wants a body that it has got already";
+            Outcome::Response(error::response(StatusCode::BAD_GATEWAY, message))
+        }
         Err(error) => Outcome::Response(error::response(error::status(&error), &error.to_string())),
         Ok(Answer::Final(response)) => {
             if let Some(key) = key {
@@ -71,8 +77,9 @@ pub(super) async fn handle(
                 Arc::clone(&frontend.relay),
                 frontend.relay.answer(id, first),
                 Arc::clone(watch),
+                kept,
             );
-            match begin(player, &method).await {
+            match begin(player, &method, websocket_key).await {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     error.log();
@@ -84,12 +91,43 @@ pub(super) async fn handle(
     }
 }
 
-async fn begin(mut player: Player, method: &http::Method) -> Result<Outcome, Interrupted> {
-    let head = CheckedHead::new(player.head().await?)?;
+/// Sends a request, and again with its body in the blob store if that is wanted. What is
+/// kept of the body is for the agent that the answer may name.
+async fn ask(
+    control: &dyn ControlPlane,
+    request: Request,
+    kept: Kept,
+) -> (Result<Answer, ControlPlaneError>, Option<Kept>) {
+    let large = matches!(kept, Kept::Large(_));
+    let again = large.then(|| request.clone());
+    match (control.request(request).await, kept, again) {
+        (Ok(Answer::SendBody), Kept::Large(body), Some(mut request)) => {
+            match control.upload(body).await {
+                Ok(blob) => request.body = Body::Blob(blob),
+                Err(error) => return (Err(error), None),
+            }
+            (control.request(request).await, None)
+        }
+        (answer, kept, _) => (answer, Some(kept)),
+    }
+}
+
+async fn begin(
+    mut player: Player,
+    method: &http::Method,
+    websocket_key: Option<http::HeaderValue>,
+) -> Result<Outcome, Interrupted> {
+    let mut head = CheckedHead::new(player.head().await?)?;
+    if head.is_websocket()
+        && let Some(key) = websocket_key
+    {
+        head.accept(key.as_bytes());
+    }
     if head.takes_over(method) {
         return Ok(Outcome::TakeOver(Box::new(TakeOver { head, player })));
     }
-    let body = if head.status.is_client_error() || head.status.is_server_error() {
+    let short = head.status.is_client_error() || head.status.is_server_error() || head.has_length;
+    let body = if short {
         // Clients look for the length of an error.
         AnswerBody::full(player.collect().await?)
     } else if head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED {

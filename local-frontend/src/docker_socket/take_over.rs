@@ -14,6 +14,7 @@ use tokio::io::{
 use super::player::{Interrupted, Player, Step};
 use super::service::TakeOver;
 use super::watch::ClientWatch;
+use super::websocket;
 use crate::relay::{AgentInput, StreamError};
 
 /// Largest piece of a client's input, in bytes.
@@ -25,19 +26,40 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Sends the head and carries the stream. `read` is what the client sent behind
 /// its request.
-pub(super) async fn run<S>(stream: S, read: Bytes, watch: Arc<ClientWatch>, taken: TakeOver)
+pub(super) async fn run<S>(mut stream: S, read: Bytes, watch: Arc<ClientWatch>, taken: TakeOver)
 where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if taken.head.is_websocket() {
+        if stream.write_all(&taken.head.raw()).await.is_ok() {
+            let (plain, framed) = tokio::io::duplex(CHUNK_BYTES);
+            let frames = websocket::carry(stream, read, framed);
+            tokio::join!(frames, stream_of(plain, Bytes::new(), watch, taken, false));
+        }
+        return;
+    }
+    stream_of(stream, read, watch, taken, true).await;
+}
+
+async fn stream_of<S>(
+    stream: S,
+    read: Bytes,
+    watch: Arc<ClientWatch>,
+    taken: TakeOver,
+    send_head: bool,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let TakeOver { head, mut player } = taken;
     player.taken_over(watch);
+    let raw = if send_head { head.raw() } else { Bytes::new() };
     let (reader, writer) = tokio::io::split(stream);
     let mut client = Client {
         reader,
         writer,
         read,
     };
-    let result = match client.write(&head.raw()).await {
+    let result = match client.write(&raw).await {
         Ok(()) => carry(&mut client, &mut player).await,
         Err(error) => Err(error),
     };

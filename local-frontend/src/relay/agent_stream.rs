@@ -1,6 +1,7 @@
 //! One stream to an agent: the grant, the agent's reply, then raw bytes.
 
 use bytes::Bytes;
+use sockerless_shared::answer::Head;
 use sockerless_shared::protocol::stream::{StreamReply, encode_head, head_length};
 use sockerless_shared::quic;
 
@@ -91,10 +92,27 @@ impl AgentStream {
 impl AgentOutput {
     async fn accepted(&mut self) -> Result<(), StreamError> {
         if !self.replied {
-            self.read_reply().await?;
-            self.replied = true;
+            match self.read_reply().await? {
+                StreamReply::Accepted | StreamReply::Answer { .. } => self.replied = true,
+                StreamReply::Refused { message } => return Err(StreamError::Refused(message)),
+            }
         }
         Ok(())
+    }
+
+    /// The head that the agent answers with; its body is what [`AgentOutput::read`] returns.
+    ///
+    /// # Errors
+    /// As [`AgentOutput::read`], and when the agent answers with a stream and no head.
+    pub async fn head(&mut self) -> Result<Head, StreamError> {
+        match self.read_reply().await? {
+            StreamReply::Answer { status, headers } => {
+                self.replied = true;
+                Ok(Head { status, headers })
+            }
+            StreamReply::Refused { message } => Err(StreamError::Refused(message)),
+            StreamReply::Accepted => Err(StreamError::Broken("no head in its reply".to_owned())),
+        }
     }
 
     /// The next bytes; `None` when the agent has ended the stream.
@@ -113,18 +131,15 @@ impl AgentOutput {
         }
     }
 
-    async fn read_reply(&mut self) -> Result<(), StreamError> {
+    async fn read_reply(&mut self) -> Result<StreamReply, StreamError> {
         let broken = |error: quinn::ReadExactError| StreamError::Broken(error.to_string());
         let mut length = [0; 4];
         self.receive.read_exact(&mut length).await.map_err(broken)?;
         let length = head_length(length, MAX_REPLY_BYTES)?;
         let mut reply = vec![0; length];
         self.receive.read_exact(&mut reply).await.map_err(broken)?;
-        match serde_json::from_slice(&reply) {
-            Ok(StreamReply::Accepted) => Ok(()),
-            Ok(StreamReply::Refused { message }) => Err(StreamError::Refused(message)),
-            Err(error) => Err(StreamError::Broken(format!("unreadable reply: {error}"))),
-        }
+        serde_json::from_slice(&reply)
+            .map_err(|error| StreamError::Broken(format!("unreadable reply: {error}")))
     }
 }
 

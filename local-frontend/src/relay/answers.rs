@@ -279,7 +279,7 @@ fn size(part: &Part) -> usize {
     const FIXED: usize = 64;
     match part {
         Part::Data { data } => FIXED + data.len(),
-        Part::Stream(target) => FIXED + target.grant.len(),
+        Part::Stream(target) | Part::Ask { target, .. } => FIXED + target.grant.len(),
         Part::Head(head) => {
             let headers = head.headers.iter();
             FIXED + headers.map(|(n, v)| n.len() + v.len()).sum::<usize>()

@@ -138,7 +138,7 @@ impl ControlPlane for HttpControlPlane {
         let headers = wire::request_headers(&request);
         let body = match request.body {
             Body::Inline(bytes) => bytes,
-            Body::Blob(_) => Bytes::new(),
+            Body::Blob(_) | Body::Waiting => Bytes::new(),
         };
         let response = self
             .send(&request.method, &request.path_and_query, headers, body)

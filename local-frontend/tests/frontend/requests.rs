@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sockerless_shared::answer::Body;
+use sockerless_shared::answer::{Body, Request};
 
 use crate::support::{FAIR, World, until};
 
@@ -138,7 +138,9 @@ async fn a_body_that_breaks_off_reaches_nobody() {
         world.client().await.request("GET /_ping").await.text(),
         "OK"
     );
-    assert_eq!(world.control.requests().len(), 1);
+    // A large body is announced before it is there.
+    let complete = |request: &&Request| !matches!(request.body, Body::Waiting);
+    assert_eq!(world.control.requests().iter().filter(complete).count(), 1);
 }
 
 #[tokio::test]

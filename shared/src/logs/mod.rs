@@ -41,6 +41,10 @@ pub struct LogQuery {
     pub details: Option<String>,
     /// Whether the output is raw (the container has a terminal) instead of framed.
     pub raw: bool,
+    /// Lines of earlier runs of the container that come before those of this one, as far
+    /// as `tail` may reach: base64 of [`spool`] records, one a line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub earlier: String,
 }
 
 impl Default for LogQuery {
@@ -54,6 +58,7 @@ impl Default for LogQuery {
             timestamps: false,
             details: None,
             raw: false,
+            earlier: String::new(),
         }
     }
 }

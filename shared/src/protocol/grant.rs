@@ -49,6 +49,10 @@ pub enum Operation {
         /// Docker's detach key sequence; empty for none. With it, the stream
         /// ends and the container goes on.
         detach_keys: Vec<u8>,
+        /// Whether stdout and stderr are one raw stream even without a terminal, as over
+        /// a WebSocket.
+        #[serde(default)]
+        raw: bool,
     },
     /// Runs a process and carries its streams, as for `Attach`. The exec's exit
     /// is recorded before the stream ends. A process that cannot be started
@@ -75,6 +79,68 @@ pub enum Operation {
         /// Whether to go on with what comes.
         follow: bool,
     },
+    /// What is at a path, as Docker's `X-Docker-Container-Path-Stat`. Like all that follow, it is
+    /// answered with a head of the agent's own ([`super::stream::StreamReply::Answer`]).
+    PathStat {
+        /// How the client names the container, for error messages.
+        container: String,
+        /// The path, as the client gave it.
+        path: String,
+    },
+    /// A tar archive of what is at a path. Agent → client: the archive.
+    ArchiveGet {
+        /// As for `PathStat`.
+        container: String,
+        /// As for `PathStat`.
+        path: String,
+    },
+    /// Extracts a tar archive into a folder. Client → agent: the archive, to the stream's end.
+    ArchivePut {
+        /// As for `PathStat`.
+        container: String,
+        /// The folder, as the client gave it.
+        path: String,
+        /// Whether a folder may not take the place of a file, nor a file that of a folder.
+        keep_kinds: bool,
+        /// `user[:group]` that everything is to belong to; `None` for whom the archive says.
+        owner: Option<String>,
+    },
+    /// A tar archive of the whole root.
+    Export,
+    /// What the container uses, as Docker's JSON.
+    Stats {
+        /// Docker's name of the container, with its slash.
+        name: String,
+        /// The container's full id.
+        id: String,
+        /// Again and again, once a second.
+        stream: bool,
+        /// Without waiting for a second reading to compare with.
+        one_shot: bool,
+        /// The memory limit, in bytes.
+        memory_limit: u64,
+    },
+    /// The container's processes, as Docker's JSON.
+    Top {
+        /// What `ps` is asked for.
+        arguments: String,
+    },
+}
+
+impl Operation {
+    /// Whether the agent answers with a head of its own, and so decides the status.
+    #[must_use]
+    pub const fn answers_itself(&self) -> bool {
+        match self {
+            Self::Attach { .. } | Self::Exec { .. } | Self::Logs { .. } => false,
+            Self::PathStat { .. }
+            | Self::ArchiveGet { .. }
+            | Self::ArchivePut { .. }
+            | Self::Export
+            | Self::Stats { .. }
+            | Self::Top { .. } => true,
+        }
+    }
 }
 
 /// A grant that cannot be accepted.

@@ -13,6 +13,14 @@ use thiserror::Error;
 pub enum StreamReply {
     /// The operation's bytes follow.
     Accepted,
+    /// The answer has this status and these headers, beside those of every answer; its
+    /// body follows.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// Headers.
+        headers: Vec<(String, String)>,
+    },
     /// Nothing follows.
     Refused {
         /// Why, in a sentence for the client.

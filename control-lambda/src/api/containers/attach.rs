@@ -1,6 +1,6 @@
 //! `POST /containers/{id}/attach` (Engine API, `ContainerAttach`).
 
-use sockerless_shared::answer::{Answer, Head, Part};
+use sockerless_shared::answer::{Answer, Head, Part, Response};
 use sockerless_shared::ids::AnswerId;
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::protocol::grant::Operation;
@@ -8,7 +8,10 @@ use sockerless_shared::protocol::grant::Operation;
 use super::{await_event, find};
 use crate::api::detach_keys;
 use crate::api::error::Form;
+use crate::api::query::Query;
 use crate::api::{ApiError, ApiResult, Context};
+use crate::engine::agents::stream_part;
+use crate::store::containers::Container;
 use crate::store::waiters::Wait;
 
 /// Connects the client to a container's streams, now or when it is started.
@@ -22,53 +25,124 @@ pub async fn attach(context: &Context<'_>, reference: &str) -> ApiResult {
         .map_err(|error| ApiError { form, ..error })
 }
 
+/// `GET /containers/{id}/attach/ws` (Engine API, `ContainerAttachWebsocket`): the same over a
+/// WebSocket, whose frames are the frontend's affair.
+///
+/// # Errors
+/// As [`attach`], and 400 for a client that asks for no WebSocket.
+pub async fn websocket(context: &Context<'_>, reference: &str) -> ApiResult {
+    let query = &context.query;
+    let detach_keys = detach_keys::parse(query.text("detachKeys"))?;
+    let container = find(context, reference).await?;
+    check(&container, reference)?;
+    if let Some(refusal) = no_websocket(context) {
+        return Ok(refusal);
+    }
+    // Before API 1.42 nobody could choose.
+    let all = context.version < crate::api::version::ApiVersion::new(1, 42);
+    let operation = operation(&container, query, detach_keys, true, all);
+    let head = Head {
+        status: 101,
+        headers: vec![
+            ("Upgrade".to_owned(), "websocket".to_owned()),
+            ("Connection".to_owned(), "Upgrade".to_owned()),
+        ],
+    };
+    if !query.flag("stream") && container.lifecycle.current_run().is_none() {
+        return super::logs::history(context, &container, head, query, true).await;
+    }
+    open(context, &container, Some(head), operation).await
+}
+
+/// What Go's WebSocket server answers to a client that is none.
+fn no_websocket(context: &Context<'_>) -> Option<Answer> {
+    let header = |name: &str| context.request.header(name).unwrap_or("");
+    let upgrade = header("upgrade").eq_ignore_ascii_case("websocket")
+        && header("connection")
+            .to_ascii_lowercase()
+            .contains("upgrade");
+    let version = header("sec-websocket-version");
+    let (message, versions) = if !upgrade {
+        ("not websocket protocol", false)
+    } else if version != "13" {
+        ("missing or bad WebSocket Version", true)
+    } else if header("sec-websocket-key").is_empty() {
+        ("missing Sec-WebSocket-Key", false)
+    } else {
+        return None;
+    };
+    let headers = versions.then(|| ("Sec-WebSocket-Version".to_owned(), "13".to_owned()));
+    Some(Answer::Final(Response {
+        head: Head {
+            status: 400,
+            headers: headers.into_iter().collect(),
+        },
+        body: message.into(),
+        cache_s: 0,
+    }))
+}
+
 async fn attached(context: &Context<'_>, reference: &str) -> ApiResult {
     let query = &context.query;
     let detach_keys = detach_keys::parse(query.text("detachKeys"))?;
     let container = find(context, reference).await?;
-    match container.lifecycle.phase {
-        Phase::Paused => {
-            return Err(ApiError::new(
-                409,
-                format!("container {reference} is paused, unpause the container before attach"),
-            ));
-        }
-        Phase::Removing | Phase::Dead => {
-            return Err(ApiError::new(
-                409,
-                format!(
-                    "container {reference} is marked for removal or dead and cannot be attached to"
-                ),
-            ));
-        }
-        Phase::Created | Phase::Starting | Phase::Running | Phase::Exited => {}
+    check(&container, reference)?;
+    let stream = query.flag("stream");
+    let tty = container.config["Tty"].as_bool().unwrap_or(false);
+    let operation = operation(&container, query, detach_keys, false, false);
+    let head = stream_head(context, tty);
+    if !stream && container.lifecycle.current_run().is_none() {
+        // History alone, of a run that is over or never was.
+        return super::logs::history(context, &container, head, query, false).await;
     }
+    open(context, &container, Some(head), operation).await
+}
+
+/// Whether a container in its state can be attached to.
+fn check(container: &Container, reference: &str) -> Result<(), ApiError> {
+    match container.lifecycle.phase {
+        Phase::Paused => Err(ApiError::new(
+            409,
+            format!("container {reference} is paused, unpause the container before attach"),
+        )),
+        Phase::Removing | Phase::Dead => Err(ApiError::new(
+            409,
+            format!(
+                "container {reference} is marked for removal or dead and cannot be attached to"
+            ),
+        )),
+        Phase::Created | Phase::Starting | Phase::Running | Phase::Exited => Ok(()),
+    }
+}
+
+fn operation(
+    container: &Container,
+    query: &Query,
+    detach_keys: Vec<u8>,
+    raw: bool,
+    all: bool,
+) -> Operation {
     let flag = |name: &str| container.config[name].as_bool().unwrap_or(false);
     let stream = query.flag("stream");
-    let operation = Operation::Attach {
-        stdin: query.flag("stdin") && stream && flag("OpenStdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
+    Operation::Attach {
+        stdin: (all || query.flag("stdin")) && stream && flag("OpenStdin"),
+        stdout: all || query.flag("stdout"),
+        stderr: all || query.flag("stderr"),
         // Whoever attaches before the process runs sees all of it.
         history: query.flag("logs") || container.lifecycle.phase != Phase::Running,
         follow: stream,
         // Without a terminal nobody types: the keys' bytes are data like any other.
         detach_keys: if flag("Tty") { detach_keys } else { Vec::new() },
-    };
-    let head = stream_head(context, flag("Tty"));
-    if !stream && container.lifecycle.current_run().is_none() {
-        // History alone, of a run that is over or never was.
-        return super::logs::history(context, &container, head, query).await;
+        raw,
     }
-    open(context, &container, head, operation).await
 }
 
-/// Answers with a head and a stream to the container's agent: at once where it
+/// Answers with a head (unless the agent is to) and a stream to the container's agent: at once where it
 /// is there, else when it is.
 pub(crate) async fn open(
     context: &Context<'_>,
     container: &crate::store::containers::Container,
-    head: Head,
+    head: Option<Head>,
     operation: Operation,
 ) -> ApiResult {
     let control = context.control;
@@ -78,13 +152,17 @@ pub(crate) async fn open(
             .stream_target(&run.id, &record, context.peer()?, operation.clone())
             .await?
     {
-        let first = vec![Part::Head(head), Part::Stream(target), Part::End];
+        let first = head
+            .map(Part::Head)
+            .into_iter()
+            .chain([stream_part(&operation, target), Part::End])
+            .collect();
         // Complete as it is: nothing of it is stored.
         let id = AnswerId::from_random(control.environment.random());
         return Ok(Answer::Parts { id, first });
     }
     let wait = Wait::Agent { operation };
-    let (_, answer) = await_event(context, container, Some(head), wait).await?;
+    let (_, answer) = await_event(context, container, head, wait).await?;
     // The agent may have come between the look-up and the registration.
     if let Some(found) = control
         .store

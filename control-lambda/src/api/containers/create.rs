@@ -6,11 +6,12 @@ use sockerless_shared::lifecycle::Lifecycle;
 use sockerless_shared::spec::Runtime;
 
 use super::config::{CONFIG, ENDPOINT, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
-use super::{names, spec};
+use super::{find, machine, mounts, names, spec, validate};
 use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
 use crate::images::platform::Platform;
 use crate::ports::function_host::{FunctionShape, Network};
+use crate::ports::machine::Machine;
 use crate::store::containers::Container;
 
 mod image_defaults;
@@ -33,29 +34,36 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     };
     let body = context.json_body()?;
     let wanted = Wanted::parse(&body)?;
-    wanted.validate(&context.control.config)?;
+    let mut warnings = wanted.validate(&context.control.config)?;
     let control = context.control;
     let reference = wanted.text("Image");
     if reference.is_empty() {
         return Err(ApiError::new(400, "no command specified"));
     }
-    if let Some(text) = context
+    let platform = context
         .query
         .get("platform")
         .filter(|text| !text.is_empty())
-    {
-        Platform::parse(text, &Platform::host()).map_err(|_| {
-            let quoted = serde_json::Value::from(text);
-            let message = format!("{quoted}: cannot parse platform specifier: invalid argument");
-            ApiError::new(400, message)
-        })?;
-    }
+        .map(wanted_platform)
+        .transpose()?;
     let image = control
         .images
         .catalog
         .resolve(context.namespace, &reference, control.environment.now())
         .await?;
     let image_config = control.images.config(&image.id).await?;
+    if let Some(wanted) = &platform {
+        let (os, architecture) = (&image_config.os, &image_config.architecture);
+        let found = Platform::of(os, architecture, &image_config.variant);
+        if (&found.os, &found.architecture) != (&wanted.os, &wanted.architecture) {
+            return Err(ApiError::new(
+                404,
+                format!(
+                    "image with reference {reference} was found but its platform ({found}) does not match the specified platform ({wanted})"
+                ),
+            ));
+        }
+    }
     let image_config = serde_json::to_value(&image_config.config).unwrap_or(Value::Null);
     let image_id = ImageDigest::from(image.id);
 
@@ -63,17 +71,23 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     let id = ContainerId::from_random(random);
     let runtime = wanted.runtime(control.config.default_runtime)?;
     refusals::check(&wanted, runtime)?;
-    let mut warnings = Vec::new();
     let (config, args) = image_defaults::merge(wanted.config.clone(), &image_config, &id)?;
     if runtime == Runtime::Function {
         warnings.extend(function_warnings(
+            &wanted,
             &config,
             control.config.place.function_has_pty,
         ));
     }
+    let host_config = wanted.host_config(&control.config, runtime);
     let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config)?;
     if runtime == Runtime::Microvm {
-        shape.hostname = config["Hostname"].as_str().map(str::to_owned);
+        // What `start` will refuse is refused then, and an ordinary machine waits till then.
+        let host = json!(host_config);
+        let mut machine = machine::machine(&json!(config), &host).unwrap_or_default();
+        machine.mounts = mounts::mounts(&host)?;
+        take_volumes(context, &mut machine, &host).await?;
+        shape.machine = Some(Box::new(machine));
     }
     let function = control.host.ensure(&shape).await?;
     warnings.extend(function.warnings);
@@ -85,7 +99,7 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         created: control.environment.now(),
         image_reference: reference,
         config: Value::Object(config),
-        host_config: Value::Object(wanted.host_config(&control.config, runtime)),
+        host_config: Value::Object(host_config),
         networks: wanted.networks()?,
         args,
         shape,
@@ -95,6 +109,37 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     };
     store(context, &mut container, name).await?;
     json(201, &json!({ "Id": id, "Warnings": warnings }))
+}
+
+fn wanted_platform(text: &str) -> Result<Platform, ApiError> {
+    Platform::parse(text, &Platform::host()).map_err(|_| {
+        let quoted = Value::from(text);
+        let message = format!("{quoted}: cannot parse platform specifier: invalid argument");
+        ApiError::new(400, message)
+    })
+}
+
+/// Adds what is mounted in other containers (`--volumes-from`), where nothing of this
+/// one's own is.
+async fn take_volumes(
+    context: &Context<'_>,
+    machine: &mut Machine,
+    host: &Value,
+) -> Result<(), ApiError> {
+    for text in spec::strings(&host["VolumesFrom"]) {
+        let (reference, read_only) = mounts::volumes_from(&text)?;
+        let other = find(context, reference)
+            .await
+            .map_err(|error| ApiError::new(400, error.message))?;
+        let theirs = other.shape.machine.map(|machine| machine.mounts);
+        for mut mount in theirs.into_iter().flatten().filter(|mount| mount.shown) {
+            mount.read_only |= read_only;
+            if !machine.mounts.iter().any(|own| own.target == mount.target) {
+                machine.mounts.push(mount);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Stores the container under its name, or one made up for it.
@@ -195,11 +240,17 @@ impl Wanted {
         self.host.get(name).unwrap_or(&Value::Null)
     }
 
+    /// `HostConfig`, as the client wants it.
+    pub(super) fn host_value(&self) -> Value {
+        Value::Object(self.host.clone())
+    }
+
     pub(super) fn config(&self, name: &str) -> &Value {
         self.config.get(name).unwrap_or(&Value::Null)
     }
 
-    fn validate(&self, config: &Config) -> Result<(), ApiError> {
+    /// What Docker does not take, in its words; gives its warnings.
+    fn validate(&self, config: &Config) -> Result<Vec<String>, ApiError> {
         let invalid = |message: String| Err(ApiError::new(400, message));
         let dir = self.text("WorkingDir");
         if !dir.is_empty() && !dir.starts_with('/') {
@@ -221,9 +272,6 @@ impl Wanted {
             return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
         }
         let memory = self.number("Memory");
-        if memory != 0 && memory < 6 * MIB {
-            return invalid("Minimum memory limit allowed is 6MB".to_owned());
-        }
         if memory > i64::from(LARGEST_MEMORY_MIB) * MIB {
             return invalid(format!(
                 "a function has at most {LARGEST_MEMORY_MIB} MiB of memory: ask for less with -m"
@@ -231,12 +279,17 @@ impl Wanted {
         }
         if self.number("NanoCpus") > i64::from(config.place.cpus.max(6)) * 1_000_000_000 {
             return invalid(format!(
-                "Range of CPUs is from 0.01 to {:.2}, as there are only {} CPUs available",
+                "range of CPUs is from 0.01 to {:.2}, as there are only {} CPUs available",
                 f64::from(config.place.cpus),
                 config.place.cpus
             ));
         }
-        Ok(())
+        if !self.text("Hostname").is_empty() && self.host("UTSMode") == "host" {
+            return invalid("conflicting options: hostname and the UTS mode".to_owned());
+        }
+        let mode = self.network_mode();
+        validate::check_endpoint(mode, &self.text("MacAddress"), self.endpoint())?;
+        validate::check(&self.host_value(), &config.place)
     }
 
     fn runtime(&self, default: Runtime) -> Result<Runtime, ApiError> {
@@ -322,10 +375,19 @@ impl Wanted {
         }
     }
 
+    /// What the client says of its place in the network; clients call the usual one `default`.
+    fn endpoint(&self) -> &Value {
+        let mode = self.network_mode();
+        let usual = (mode == "bridge")
+            .then(|| self.endpoints.get("default"))
+            .flatten();
+        self.endpoints.get(mode).or(usual).unwrap_or(&Value::Null)
+    }
+
     /// `NetworkSettings.Networks` of a container that does not run.
     fn networks(&self) -> Result<Value, ApiError> {
         let mode = self.network_mode();
-        let given = self.endpoints.get(mode).unwrap_or(&Value::Null);
+        let given = self.endpoint();
         let endpoint = go_json::complete(".NetworkingConfig.EndpointsConfig", ENDPOINT, given)?;
         Ok(json!({ mode: endpoint }))
     }
@@ -387,11 +449,12 @@ fn shape(
         tmp_mib: config.tmp_mib,
         network,
         owner: (runtime == Runtime::Microvm).then(|| id.clone()),
-        hostname: None,
+        machine: None,
     })
 }
 
-fn function_warnings(config: &Map<String, Value>, has_pty: bool) -> Vec<String> {
+/// What a function gives only in part: said, not passed over.
+fn function_warnings(wanted: &Wanted, config: &Map<String, Value>, has_pty: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.get("Tty") == Some(&Value::Bool(true)) && !has_pty {
         warnings.push(
@@ -403,6 +466,27 @@ fn function_warnings(config: &Map<String, Value>, has_pty: bool) -> Vec<String> 
         warnings.push(format!(
             "a function runs as one fixed unprivileged user: the image's user {user} is ignored; use --runtime microvm to run as it"
         ));
+    }
+    for (name, flag) in [("Hostname", "--hostname"), ("Domainname", "--domainname")] {
+        if !wanted.text(name).is_empty() {
+            warnings.push(format!(
+                "a function's host name is the platform's: {flag} is shown by inspect and in HOSTNAME alone; use --runtime microvm for a host of that name"
+            ));
+        }
+    }
+    if wanted.host("ReadonlyRootfs") == &Value::Bool(true) {
+        warnings.push(
+            "a function's root is read-only anyway, and /tmp stays writable; use --runtime microvm for a container that cannot write at all".to_owned(),
+        );
+    }
+    let options = &wanted.host("Tmpfs");
+    if options
+        .as_object()
+        .is_some_and(|all| all.values().any(|one| one != ""))
+    {
+        warnings.push(
+            "a function's /tmp has the platform's size and mode: the options of --tmpfs are ignored; use --runtime microvm for them".to_owned(),
+        );
     }
     warnings
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{find, root_size, state};
+use super::{find, mounts, root_size, state};
 use crate::api::{ApiResult, Context, json};
 use crate::store::containers::Container;
 use crate::store::execs::ExecState;
@@ -39,7 +39,9 @@ pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
         "ExecIDs": execs,
         "HostConfig": container.host_config,
         "GraphDriver": {"Data": null, "Name": "overlay2"},
-        "Mounts": [],
+        "Mounts": mounts::shown(
+            container.shape.machine.as_ref().map_or(&[], |machine| &machine.mounts),
+        ),
         "Config": container.config,
         "NetworkSettings": network_settings(&container),
     });

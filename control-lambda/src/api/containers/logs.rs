@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use regex_lite::Regex;
 use sockerless_shared::answer::{Answer, Head, MAX_INLINE_BODY_BYTES, Part, Response};
 use sockerless_shared::ids::{AnswerId, BlobId, RunId};
-use sockerless_shared::logs::{LogQuery, Record, render};
+use sockerless_shared::logs::render::LineAssembler;
+use sockerless_shared::logs::{LogQuery, Record, render, spool};
 use sockerless_shared::protocol::grant::Operation;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::find;
+use super::{find, log_options};
 use crate::api::query::{Query, go_quote};
 use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, head};
@@ -20,6 +24,10 @@ use crate::store::containers::Container;
 
 /// Largest log that is sent, in bytes.
 const MAX_RENDERED_BYTES: u64 = 4 << 30;
+
+/// Most lines of earlier runs that travel with a grant, in bytes: with base64, half of the
+/// largest grant.
+const MAX_EARLIER_BYTES: usize = 768 * 1024;
 
 /// A container's output: of the runs that are over from where it was stored,
 /// of the present one from its agent.
@@ -30,6 +38,12 @@ pub async fn logs(context: &Context<'_>, reference: &str) -> ApiResult {
     let container = find(context, reference).await?;
     let tty = container.config["Tty"].as_bool().unwrap_or(false);
     let mut query = parse(&context.query, tty)?;
+    if log_options::driver(&container.host_config["LogConfig"]) == "none" {
+        return Err(ApiError::new(
+            501,
+            "configured logging driver does not support reading",
+        ));
+    }
     if context.query.flag("details") {
         query.details = Some(attributes(&container));
     }
@@ -49,12 +63,17 @@ pub async fn logs(context: &Context<'_>, reference: &str) -> ApiResult {
     let Some(record) = control.store.run(&run).await? else {
         return respond(context, head, render::render(&earlier, &query)).await;
     };
+    let tail = query.tail.and_then(|tail| last_lines(&earlier, tail));
+    if let Some(lines) = &tail {
+        query.earlier.clone_from(lines);
+    }
     let operation = Operation::Logs {
         query: query.clone(),
         follow,
     };
-    if earlier.iter().all(Vec::is_empty) {
-        return super::attach::open(context, &container, head, operation).await;
+    // Either there is nothing before this run, or its agent shows that too.
+    if tail.is_some() || earlier.iter().all(Vec::is_empty) {
+        return super::attach::open(context, &container, Some(head), operation).await;
     }
     match control
         .stream_target(&run, &record, context.peer()?, operation)
@@ -81,11 +100,12 @@ pub(super) async fn history(
     container: &Container,
     head: Head,
     parameters: &Query,
+    raw: bool,
 ) -> ApiResult {
     let query = LogQuery {
         stdout: parameters.flag("stdout"),
         stderr: parameters.flag("stderr"),
-        raw: container.config["Tty"].as_bool().unwrap_or(false),
+        raw: raw || container.config["Tty"].as_bool().unwrap_or(false),
         ..LogQuery::default()
     };
     let data = if parameters.flag("logs") {
@@ -127,6 +147,26 @@ async fn earlier_records(
         }
     }
     Ok(runs)
+}
+
+/// The last lines of earlier runs, for the agent of the present one, which alone knows
+/// how many lines that has. `None` when they are more than travels with a grant; then
+/// the earlier runs and the present one show so many lines each.
+fn last_lines(runs: &[Vec<Record>], tail: u64) -> Option<String> {
+    let mut lines = Vec::new();
+    for records in runs {
+        let mut assembler = LineAssembler::default();
+        for record in records {
+            assembler.push(record, |line| lines.push(line));
+        }
+        assembler.finish(|line| lines.push(line));
+    }
+    let tail = usize::try_from(tail).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    for line in lines.get(lines.len().saturating_sub(tail)..)? {
+        spool::encode(&mut bytes, line.stream, line.time, &line.data);
+    }
+    (bytes.len() <= MAX_EARLIER_BYTES).then(|| STANDARD.encode(bytes))
 }
 
 /// A body that may be large: inline, or by way of the blob store.
@@ -179,6 +219,7 @@ fn parse(query: &Query, tty: bool) -> Result<LogQuery, ApiError> {
         timestamps: query.flag("timestamps"),
         details: None,
         raw: tty,
+        earlier: String::new(),
     })
 }
 
@@ -188,7 +229,10 @@ fn attributes(container: &Container) -> String {
     let options = &container.host_config["LogConfig"]["Config"];
     let wanted = |option: &str, name: &str| {
         let names = options[option].as_str().unwrap_or("");
+        let pattern = options[format!("{option}-regex")].as_str();
         names.split(',').any(|wanted| wanted == name)
+            // What is no expression was refused when the container was to start.
+            || pattern.is_some_and(|p| Regex::new(p).is_ok_and(|regex| regex.is_match(name)))
     };
     let labels = container.config["Labels"].as_object();
     let labels = labels.into_iter().flatten().filter_map(|(name, value)| {

@@ -1,12 +1,18 @@
 //! Operations on containers, one a file.
 
+pub mod archive;
 pub mod attach;
+mod capabilities;
 pub mod config;
+mod confinement;
 pub mod create;
 pub mod inspect;
 pub mod kill;
 pub mod list;
+mod log_options;
 pub mod logs;
+mod machine;
+mod mounts;
 pub mod names;
 pub mod pause;
 pub mod remove;
@@ -16,7 +22,11 @@ pub mod restart;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stats;
 pub mod stop;
+mod tmpfs;
+pub mod top;
+mod validate;
 pub mod wait;
 
 use sockerless_shared::answer::{Answer, Head, Part};

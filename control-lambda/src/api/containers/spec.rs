@@ -1,8 +1,10 @@
 //! From Docker's configuration to what an agent runs.
 
 use serde_json::Value;
-use sockerless_shared::spec::{ConsoleSize, ContainerSpec, ProcessSpec};
+use sockerless_shared::protocol::control::StartFailure;
+use sockerless_shared::spec::{ConsoleSize, ContainerSpec, ProcessSpec, Runtime};
 
+use super::{confinement, log_options, machine};
 use crate::api::signal;
 use crate::store::containers::Container;
 
@@ -14,7 +16,21 @@ const SIGTERM: i32 = 15;
 /// Docker's grace between stop signal and SIGKILL, in seconds.
 const DEFAULT_STOP_TIMEOUT_S: u32 = 10;
 
-/// What the agent is to run.
+/// Checks what Docker's `create` takes and its `start` refuses.
+///
+/// # Errors
+/// In Docker's words.
+pub fn check_start(container: &Container) -> Result<(), StartFailure> {
+    let (host, runtime) = (&container.host_config, container.shape.runtime);
+    log_options::check_start(&host["LogConfig"])?;
+    confinement::confinement(host, runtime)?;
+    if runtime == Runtime::Microvm {
+        machine::machine(&container.config, host)?;
+    }
+    Ok(())
+}
+
+/// What the agent is to run; see [`check_start`].
 #[must_use]
 pub fn container_spec(container: &Container) -> ContainerSpec {
     let config = &container.config;
@@ -39,6 +55,8 @@ pub fn container_spec(container: &Container) -> ContainerSpec {
         hostname: text("Hostname"),
         stop_signal: stop_signal(config),
         stop_timeout_s: stop_timeout(config).unwrap_or(u32::MAX),
+        confinement: confinement::confinement(&container.host_config, container.shape.runtime)
+            .unwrap_or_default(),
     }
 }
 

@@ -91,7 +91,7 @@ pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
     if container.lifecycle.phase == Phase::Paused {
         return Err(ApiError::new(
             409,
-            format!("Container {id} is paused, unpause the container before exec"),
+            format!("Container {reference} is paused, unpause the container before exec"),
         ));
     }
     let Some(run) = container.lifecycle.current_run() else {

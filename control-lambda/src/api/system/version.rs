@@ -52,7 +52,7 @@ pub fn version(context: &Context<'_>) -> ApiResult {
             response.cache_s = CACHE_S;
             Answer::Final(response)
         }
-        parts @ Answer::Parts { .. } => parts,
+        other @ (Answer::Parts { .. } | Answer::SendBody) => other,
     })
 }
 

@@ -192,7 +192,7 @@ fn principal(arn: &str) -> &str {
 fn inline(request: &Request) -> &[u8] {
     match &request.body {
         sockerless_shared::answer::Body::Inline(bytes) => bytes,
-        sockerless_shared::answer::Body::Blob(_) => &[],
+        sockerless_shared::answer::Body::Blob(_) | sockerless_shared::answer::Body::Waiting => &[],
     }
 }
 

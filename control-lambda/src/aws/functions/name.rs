@@ -25,7 +25,7 @@ pub(super) fn of(
         network,
         owner,
         // Told by the invocation.
-        hostname: _,
+        machine: _,
     } = shape;
     let runtime = match runtime {
         Runtime::Function => "function",
@@ -75,7 +75,7 @@ mod tests {
             tmp_mib: 512,
             network: Network::Outbound,
             owner: None,
-            hostname: None,
+            machine: None,
         }
     }
 

@@ -1,11 +1,17 @@
 //! Control groups: memory and process limits of a sandbox, and how often the
 //! kernel killed in it for memory. Version 2, version 1, or both side by side.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
+use super::shares;
 use super::wire::EnvironmentId;
+use crate::ports::machine::Resources;
 
 /// Where Linux shows which cgroup file systems are mounted, and where.
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -21,6 +27,17 @@ const LEAF: &str = "sockerless-main";
 /// Processes and threads in a sandbox of the profile `function` (AWS Lambda quotas).
 pub(super) const FUNCTION_PROCESSES: u64 = 1024;
 
+/// Controllers of version 1 that a container may ask for.
+const OTHERS: [&str; 4] = ["blkio", "cpu", "cpuset", "freezer"];
+
+/// Version 2: the group of the container's processes below that of their sandbox.
+const CONTAINER: &str = "container";
+
+/// How long stopping all processes may take; only one that hangs in the kernel takes longer.
+const FREEZE_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before looking again whether all are stopped; version 1 does not tell.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// What a sandbox is limited to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -35,6 +52,8 @@ pub(super) struct Cgroups {
     memory: Hierarchy,
     /// `None` where version 1 has no `pids` controller, and where it is that of `memory`.
     pids: Option<PathBuf>,
+    /// Version 1: where the groups of other controllers are, or are to be.
+    others: BTreeMap<&'static str, PathBuf>,
 }
 
 #[derive(Debug)]
@@ -48,6 +67,10 @@ enum Hierarchy {
 pub(super) struct EnvironmentCgroup {
     /// Files into which a process writes `0` to join.
     pub(super) procs: Vec<PathBuf>,
+    /// Files for the container's own processes, and not for the agent.
+    pub(super) container_procs: Vec<PathBuf>,
+    /// What stops the container's processes, where there is one.
+    pub(super) freezer: Option<Freezer>,
     /// The file with the line `oom_kill N`.
     pub(super) oom_counter: PathBuf,
     folders: Vec<PathBuf>,
@@ -70,9 +93,20 @@ impl Cgroups {
             let pids = found
                 .v1("pids")
                 .and_then(|mount| prepare_v1(mount, &own, "pids", &below).ok());
+            let others = OTHERS
+                .into_iter()
+                .filter_map(|controller| {
+                    let mount = found.v1(controller)?;
+                    Some((
+                        controller,
+                        prepare_v1(mount, &own, controller, &below).ok()?,
+                    ))
+                })
+                .collect();
             return Ok(Self {
                 memory: Hierarchy::V1(memory),
                 pids,
+                others,
             });
         }
         let mount = found
@@ -82,6 +116,7 @@ impl Cgroups {
         Ok(Self {
             memory: Hierarchy::V2(folder),
             pids: None,
+            others: BTreeMap::new(),
         })
     }
 
@@ -90,8 +125,10 @@ impl Cgroups {
         &self,
         environment: EnvironmentId,
         limits: Limits,
+        resources: Option<&Resources>,
     ) -> io::Result<EnvironmentCgroup> {
-        let name = environment.0.to_string();
+        // What an earlier process left may take its time to vanish: not in this one's way.
+        let name = format!("{}-{}", std::process::id(), environment.0);
         let bytes = (u64::from(limits.memory_mib) * 1024 * 1024).to_string();
         let mut group = match &self.memory {
             Hierarchy::V2(parent) => {
@@ -99,6 +136,8 @@ impl Cgroups {
                 fs::create_dir(&folder)?;
                 let group = EnvironmentCgroup {
                     procs: vec![folder.join("cgroup.procs")],
+                    container_procs: Vec::new(),
+                    freezer: None,
                     oom_counter: folder.join("memory.events"),
                     folders: vec![folder.clone()],
                 };
@@ -115,6 +154,8 @@ impl Cgroups {
                 fs::create_dir(&folder)?;
                 let group = EnvironmentCgroup {
                     procs: vec![folder.join("cgroup.procs")],
+                    container_procs: Vec::new(),
+                    freezer: None,
                     oom_counter: folder.join("memory.oom_control"),
                     folders: vec![folder.clone()],
                 };
@@ -130,8 +171,99 @@ impl Cgroups {
             group.folders.push(folder.clone());
             write(&folder.join("pids.max"), &processes.to_string())?;
         }
+        if let Some(resources) = resources {
+            self.share(&name, resources, &mut group)?;
+        }
         Ok(group)
     }
+
+    /// Gives the container its shares.
+    fn share(
+        &self,
+        name: &str,
+        resources: &Resources,
+        group: &mut EnvironmentCgroup,
+    ) -> io::Result<()> {
+        let memory = match &self.memory {
+            Hierarchy::V2(parent) => {
+                let folder = parent.join(name).join(CONTAINER);
+                fs::create_dir(&folder)?;
+                group.freezer = Some(Freezer::V2(folder.clone()));
+                group.container_procs.push(folder.join("cgroup.procs"));
+                // Before the one it is in, which can be removed only after it.
+                group.folders.insert(0, folder);
+                for setting in shares::version_2(resources, self.weighs_disks())? {
+                    write(&parent.join(name).join(setting.file), &setting.value)?;
+                }
+                return Ok(());
+            }
+            Hierarchy::V1(parent) => parent,
+        };
+        if let Some(parent) = self.others.get("freezer") {
+            let folder = parent.join(name);
+            fs::create_dir(&folder)?;
+            group.freezer = Some(Freezer::V1(folder.join("freezer.state")));
+            group.container_procs.push(folder.join("cgroup.procs"));
+            group.folders.push(folder);
+        }
+        for setting in shares::version_1(resources, self.weighs_disks())? {
+            let parent = match setting.controller {
+                "memory" => Some(memory),
+                "pids" => self.pids.as_ref(),
+                other => self.others.get(other),
+            };
+            let parent = parent.ok_or_else(|| {
+                let why = format!(
+                    "this machine has no cgroup controller {}",
+                    setting.controller
+                );
+                io::Error::other(why)
+            })?;
+            let folder = parent.join(name);
+            // Those of the memory controller are the agent's too, and are there.
+            if setting.controller != "memory" && !group.folders.contains(&folder) {
+                fs::create_dir(&folder)?;
+                group.folders.push(folder.clone());
+                group.container_procs.push(folder.join("cgroup.procs"));
+                if setting.controller == "cpuset" {
+                    inherit_cpuset(&folder)?;
+                }
+            }
+            write(&folder.join(setting.file), &setting.value)?;
+        }
+        Ok(())
+    }
+
+    /// Whether disk access can be weighted: only some schedulers of Linux do.
+    pub(super) fn weighs_disks(&self) -> bool {
+        match &self.memory {
+            Hierarchy::V2(parent) => parent.join("io.weight").exists(),
+            Hierarchy::V1(_) => self
+                .others
+                .get("blkio")
+                .is_some_and(|parent| parent.join("blkio.weight").exists()),
+        }
+    }
+}
+
+/// A group of version 1's `cpuset` has no processors, and takes no process, until it is
+/// given some; so have those above it.
+fn inherit_cpuset(folder: &Path) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let mut missing = Vec::new();
+        let mut value = String::new();
+        for group in folder.ancestors() {
+            value = fs::read_to_string(group.join(file))?;
+            if !value.trim().is_empty() {
+                break;
+            }
+            missing.push(group.join(file));
+        }
+        for path in missing.iter().rev() {
+            write(path, value.trim())?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Cgroups {
@@ -139,11 +271,70 @@ impl Drop for Cgroups {
         let memory = match &self.memory {
             Hierarchy::V2(folder) | Hierarchy::V1(folder) => folder,
         };
-        for folder in [Some(memory), self.pids.as_ref()].into_iter().flatten() {
+        let others = self.others.values();
+        for folder in [Some(memory), self.pids.as_ref()]
+            .into_iter()
+            .flatten()
+            .chain(others)
+        {
             // Fails where an environment, or another host, still has a group in it.
             let removed = fs::remove_dir(folder);
             if let (Ok(()), Some(parent)) = (removed, folder.parent()) {
                 let _ = fs::remove_dir(parent);
+            }
+        }
+    }
+}
+
+/// Stops all processes of a container, and lets them go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Freezer {
+    /// The file `freezer.state`.
+    V1(PathBuf),
+    /// The group.
+    V2(PathBuf),
+}
+
+impl Freezer {
+    /// Stops them. Returns when all are stopped.
+    pub(super) async fn freeze(&self) -> io::Result<()> {
+        let (file, word) = match self {
+            Self::V1(state) => (state.clone(), "FROZEN"),
+            Self::V2(group) => (group.join("cgroup.freeze"), "1"),
+        };
+        write(&file, word)?;
+        let deadline = Instant::now() + FREEZE_LIMIT;
+        while !self.is_frozen()? {
+            if Instant::now() > deadline {
+                self.thaw()?;
+                let why = "a process hangs in the kernel and cannot be paused";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// Lets them go on. No harm where they do.
+    pub(super) fn thaw(&self) -> io::Result<()> {
+        let (file, word) = self.thawing();
+        write(&file, word)
+    }
+
+    /// Which file has to say what for them to go on.
+    pub(super) fn thawing(&self) -> (PathBuf, &'static str) {
+        match self {
+            Self::V1(state) => (state.clone(), "THAWED"),
+            Self::V2(group) => (group.join("cgroup.freeze"), "0"),
+        }
+    }
+
+    fn is_frozen(&self) -> io::Result<bool> {
+        match self {
+            Self::V1(state) => Ok(fs::read_to_string(state)?.trim() == "FROZEN"),
+            Self::V2(group) => {
+                let events = fs::read_to_string(group.join("cgroup.events"))?;
+                Ok(events.lines().any(|line| line == "frozen 1"))
             }
         }
     }
@@ -310,7 +501,7 @@ fn enable(folder: &Path) -> Result<(), String> {
             folder.display()
         ));
     }
-    for controller in ["memory", "pids"] {
+    for controller in ["memory", "pids", "cpu", "cpuset", "io"] {
         if has(&available, controller) && !has(&enabled, controller) {
             write(&control, &format!("+{controller}"))
                 .map_err(|e| format!("enable {controller} in {}: {e}", control.display()))?;
@@ -326,6 +517,9 @@ fn remove_stale(folder: &Path) {
         return;
     };
     for entry in entries.flatten() {
+        // Else what is left in there could not even be killed.
+        let _ = write_if_there(&entry.path().join("freezer.state"), "THAWED");
+        let _ = fs::remove_dir(entry.path().join(CONTAINER));
         if entry.file_type().is_ok_and(|kind| kind.is_dir())
             && let Err(error) = fs::remove_dir(entry.path())
         {

@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
-use super::cgroup::EnvironmentCgroup;
+use super::cgroup::{EnvironmentCgroup, Freezer};
 use super::config::GatewayAcceptor;
 use super::log_stream::LogStream;
 use super::runtime_api::{self, Delivery, Runtime};
@@ -66,6 +66,17 @@ pub(super) struct Log {
 }
 
 impl Live {
+    /// Lets the container's processes go on, should they be stopped.
+    pub(super) fn thaw(&self) {
+        let freezer = self
+            .cgroup
+            .as_ref()
+            .and_then(|group| group.freezer.as_ref());
+        if let Some(Err(error)) = freezer.map(Freezer::thaw) {
+            tracing::warn!(%error, "paused processes cannot be let go on");
+        }
+    }
+
     pub(super) fn new(function: FunctionName) -> Self {
         let (deliveries, inbox) = mpsc::unbounded_channel();
         Self {

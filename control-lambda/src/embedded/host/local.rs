@@ -1,6 +1,7 @@
 //! [`FunctionHost`] on this machine.
 
 use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -21,10 +22,12 @@ use super::outside::Outside;
 use super::pool::{Invocation, Pool};
 use super::shared::{Shared, lock};
 use super::talk::{Launcher, reclaim, talk};
+use super::warden::parameter;
 use super::wire::Order;
 use crate::ports::function_host::{
     EnsuredFunction, FunctionHost, FunctionShape, HostError, Network,
 };
+use crate::ports::machine::{Machine, MountSource, Resources};
 
 /// Where the relay's gateway listens, inside.
 const RELAY_URL: &str = "ws://127.0.0.1:9002/";
@@ -134,6 +137,9 @@ impl FunctionHost for LocalFunctionHost {
     async fn ensure(&self, shape: &FunctionShape) -> Result<EnsuredFunction, HostError> {
         let shared = &self.shared;
         check(shape)?;
+        if let Some(machine) = &shape.machine {
+            check_machine(machine)?;
+        }
         // That the image is there is said now, not when it is invoked.
         shared
             .layers
@@ -148,6 +154,17 @@ impl FunctionHost for LocalFunctionHost {
                 "Memory is not limited to {} MiB on this machine: {why}.",
                 shape.memory_mib
             ));
+        }
+        let resources = shape.machine.as_ref().map(|machine| &machine.resources);
+        if let Some(resources) = resources
+            && *resources != Resources::default()
+        {
+            match &shared.cgroups {
+                Err(why) => warnings.push(format!(
+                    "Shares of processors, processes and disks are not limited on this machine: {why}."
+                )),
+                Ok(cgroups) => warnings.extend(weights(resources, cgroups.weighs_disks())?),
+            }
         }
         if shape.network == Network::Outbound {
             warnings.extend(shared.outside.warning.clone());
@@ -235,6 +252,30 @@ impl FunctionHost for LocalFunctionHost {
         }
     }
 
+    async fn freeze(&self, run: &RunId, stop: bool) -> Result<bool, HostError> {
+        let freezer = {
+            let Some(id) = lock(&self.shared.pool).running(run) else {
+                return Ok(false);
+            };
+            let live = lock(&self.shared.live);
+            let group = live
+                .get(&id)
+                .and_then(|environment| environment.cgroup.as_ref());
+            group.and_then(|group| group.freezer.clone())
+        };
+        let Some(freezer) = freezer else {
+            return Ok(false);
+        };
+        let outcome = if stop {
+            freezer.freeze().await
+        } else {
+            freezer.thaw()
+        };
+        outcome
+            .map(|()| true)
+            .map_err(|error| HostError::Failed(format!("stop or resume its processes: {error}")))
+    }
+
     async fn operator_log(&self, run: &RunId, limit: usize) -> Result<Bytes, HostError> {
         let (shared, run) = (Arc::clone(&self.shared), run.clone());
         tokio::task::spawn_blocking(move || shared.streams.of_run(&run, limit))
@@ -267,6 +308,76 @@ fn check(shape: &FunctionShape) -> Result<(), HostError> {
         (Runtime::Function, Some(_)) => unsupported("a function has no owner".to_owned()),
         (Runtime::Microvm, None) => unsupported("a microvm needs an owner".to_owned()),
     }
+}
+
+/// What only this machine can say; in Docker's words.
+fn check_machine(machine: &Machine) -> Result<(), HostError> {
+    let refused = |message: String| Err(HostError::Unsupported(message));
+    for name in machine.sysctls.keys() {
+        let path = parameter(name);
+        if !path.exists() {
+            return refused(format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: open {}: no such file or directory",
+                path.display()
+            ));
+        }
+    }
+    for (path, _) in &machine.devices {
+        let what = match fs::metadata(path) {
+            Err(_) => "no such file or directory",
+            Ok(found) if is_device(&found) => continue,
+            Ok(_) => "not a device node",
+        };
+        return refused(format!(
+            "error gathering device information while adding custom device \"{path}\": {what}"
+        ));
+    }
+    for mount in &machine.mounts {
+        if let MountSource::Host {
+            path, make: false, ..
+        } = &mount.source
+            && !Path::new(path).exists()
+        {
+            return refused(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {path}"
+            ));
+        }
+    }
+    for (_, path, _) in &machine.resources.disk_limits {
+        if !Path::new(path).exists() {
+            return refused(format!("stat {path}: no such file or directory"));
+        }
+    }
+    Ok(())
+}
+
+/// What Docker says of weights of disks, on machines that know them and on others.
+fn weights(resources: &Resources, known: bool) -> Result<Vec<String>, HostError> {
+    let mut warnings = Vec::new();
+    let weight = resources.disk_weight;
+    if known && weight > 0 && !(10..=1000).contains(&weight) {
+        let message = "Range of blkio weight is from 10 to 1000".to_owned();
+        return Err(HostError::Unsupported(message));
+    }
+    for (wanted, what, discarded) in [
+        (weight > 0, "weight", "Weight"),
+        (
+            !resources.disk_weights.is_empty(),
+            "weight_device",
+            "Weight-device",
+        ),
+    ] {
+        if wanted && !known {
+            warnings.push(format!(
+                "Your kernel does not support Block I/O {what} or the cgroup is not mounted. {discarded} discarded."
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
+fn is_device(found: &fs::Metadata) -> bool {
+    found.file_type().is_char_device() || found.file_type().is_block_device()
 }
 
 /// The function's name says what it is: the same for the same shape and agent.

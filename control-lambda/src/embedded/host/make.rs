@@ -10,6 +10,7 @@ use tokio::net::unix::pipe;
 use super::base::AGENT;
 use super::cgroup::{EnvironmentCgroup, FUNCTION_PROCESSES, Limits};
 use super::environment::{Log, Output, Phase};
+use super::etc::{self, SLIRP_ADDRESS};
 use super::shared::{Shared, lock};
 use super::variables::{Facts, variables};
 use super::wire::{Blueprint, EnvironmentId, Order, Profile, Uplink};
@@ -43,18 +44,36 @@ impl Shared {
             layers,
             mount_point: self.data_dir.join("scratch/mnt"),
             profile: match &shape.owner {
-                Some(owner) => Profile::Microvm {
-                    writable: self.writable(owner),
-                },
+                Some(owner) => {
+                    let machine = shape.machine.clone().unwrap_or_default();
+                    let (address, servers) = match (shape.network, &self.outside.uplink) {
+                        (Network::Outbound, Uplink::Slirp4netns(_)) => {
+                            (Some(SLIRP_ADDRESS), &self.outside.name_servers[..])
+                        }
+                        (Network::None | Network::Outbound, _) => (None, &[][..]),
+                    };
+                    Profile::Microvm {
+                        writable: self.writable(owner),
+                        files: etc::files(&machine, address, servers),
+                        machine,
+                    }
+                }
                 None => Profile::Function {
                     tmp_mib: shape.tmp_mib,
                 },
             },
-            hostname: shape
-                .hostname
-                .clone()
-                .unwrap_or_else(|| "localhost".to_owned()),
+            hostname: match &shape.machine {
+                Some(machine) if !machine.hostname.is_empty() => machine.hostname.clone(),
+                Some(_) | None => "localhost".to_owned(),
+            },
             cgroup_procs: cgroup.as_ref().map_or_else(Vec::new, |c| c.procs.clone()),
+            container_procs: cgroup
+                .as_ref()
+                .map_or_else(Vec::new, |c| c.container_procs.clone()),
+            thawing: cgroup.as_ref().and_then(|c| {
+                let (file, word) = c.freezer.as_ref()?.thawing();
+                Some((file, word.to_owned()))
+            }),
             oom_counter: cgroup.as_ref().map(|c| c.oom_counter.clone()),
             command: vec![AGENT.to_owned()],
             variables: variables(&Facts {
@@ -105,7 +124,11 @@ impl Shared {
             processes: (shape.runtime == Runtime::Function).then_some(FUNCTION_PROCESSES),
         };
         cgroups
-            .create(id, limits)
+            .create(
+                id,
+                limits,
+                shape.machine.as_ref().map(|machine| &machine.resources),
+            )
             .map(Some)
             .map_err(|error| format!("make its control group: {error}"))
     }

@@ -142,7 +142,12 @@ impl Pool {
             e.function == *name && matches!(e.state, State::Starting | State::Idle { .. })
         });
         let mut effects = Vec::new();
-        if !ready {
+        // What is on the machine is mounted when the container starts, not before.
+        let binds = shape
+            .machine
+            .as_ref()
+            .is_some_and(|machine| machine.binds());
+        if !ready && !binds {
             self.make_room(name, &mut effects);
             self.start(name, &mut effects);
         }
@@ -395,6 +400,16 @@ impl Pool {
         runs.into_iter()
             .map(|run| Effect::Tell(run, InvocationEnd::Lost))
             .collect()
+    }
+
+    /// The environment that runs this.
+    pub(super) fn running(&self, run: &RunId) -> Option<EnvironmentId> {
+        let runs = |environment: &Environment| match &environment.state {
+            State::Busy { run: running } => running == run,
+            State::Starting | State::Idle { .. } | State::Answered | State::Ending(_) => false,
+        };
+        let mut all = self.environments.iter();
+        all.find_map(|(id, environment)| runs(environment).then_some(*id))
     }
 
     /// The function's shape.

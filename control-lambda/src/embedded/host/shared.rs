@@ -83,6 +83,8 @@ impl Shared {
 
     pub(super) fn kill(&self, id: EnvironmentId, environment: &mut Live) {
         environment.stop_timer();
+        // What is stopped cannot be killed either.
+        environment.thaw();
         match environment.phase {
             Phase::Planned => environment.phase = Phase::Cancelled,
             Phase::Cancelled => {}
@@ -285,7 +287,10 @@ impl Shared {
     pub(super) fn all_lost(&self) {
         tracing::error!("the sandbox helper ended unexpectedly; every sandbox is lost");
         self.act(|pool| {
-            lock(&self.live).clear();
+            let mut live = lock(&self.live);
+            live.values().for_each(Live::thaw);
+            live.clear();
+            drop(live);
             pool.all_lost()
         });
         lock(&self.removals).clear();

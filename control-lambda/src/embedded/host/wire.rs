@@ -10,6 +10,8 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::ports::machine::Machine;
+
 /// Largest packet, in bytes. A socket's default send buffer holds it.
 pub(super) const MAX_PACKET_BYTES: usize = 128 * 1024;
 
@@ -103,6 +105,11 @@ pub(super) struct Blueprint {
     pub(super) hostname: String,
     /// `cgroup.procs` files to join.
     pub(super) cgroup_procs: Vec<PathBuf>,
+    /// Those that the container's processes join beside, and the agent does not.
+    pub(super) container_procs: Vec<PathBuf>,
+    /// What has to be written where for stopped processes of the container to go on, so
+    /// that they can be killed.
+    pub(super) thawing: Option<(PathBuf, String)>,
     /// The file whose line `oom_kill N` counts the sandbox's out-of-memory kills. It
     /// stands in for `/proc/vmstat`, whose line of that name says the same of a
     /// machine, since a Lambda environment is one.
@@ -125,8 +132,13 @@ pub(super) enum Profile {
     },
     /// As Docker runs a container: writable root, root user, terminals.
     Microvm {
-        /// The folder that holds what it writes (`upper`) and overlayfs's own `work`.
+        /// The folder that holds what it writes (`upper`), overlayfs's own `work`, and
+        /// `files`.
         writable: PathBuf,
+        /// What it asks for.
+        machine: Box<Machine>,
+        /// Paths and contents of files that are its own.
+        files: Vec<(String, String)>,
     },
 }
 

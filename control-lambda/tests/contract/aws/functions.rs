@@ -48,7 +48,7 @@ fn shape(digit: char) -> FunctionShape {
         tmp_mib: 1024,
         network: Network::Outbound,
         owner: None,
-        hostname: None,
+        machine: None,
     }
 }
 

@@ -199,6 +199,7 @@ impl ControlPlane for Control {
             "/cached" => done(200, "OK", 60),
             "/length" => match &request.body {
                 Body::Inline(bytes) => done(200, format!("inline {}", bytes.len()), 0),
+                Body::Waiting => Answer::SendBody,
                 Body::Blob(id) => {
                     let length = self.state.lock().unwrap().blobs[id];
                     done(200, format!("blob {length}"), 0)

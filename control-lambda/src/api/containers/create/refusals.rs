@@ -6,13 +6,17 @@ use sockerless_shared::spec::Runtime;
 
 use super::Wanted;
 use crate::api::ApiError;
+use crate::api::containers::capabilities;
+use crate::api::containers::confinement::{capability_mask, no_new_privileges};
+use crate::api::containers::spec::strings;
+use crate::api::containers::validate::HOST_GATEWAY;
 
 /// Refuses what cannot be had.
 ///
 /// # Errors
 /// 501 with a sentence.
 pub(super) fn check(wanted: &Wanted, runtime: Runtime) -> Result<(), ApiError> {
-    for (name, flag, instead) in HOST_FIELDS {
+    for (name, flag, instead) in NOWHERE {
         if is_set(wanted.host(name)) {
             return refuse(flag, instead);
         }
@@ -38,37 +42,158 @@ pub(super) fn check(wanted: &Wanted, runtime: Runtime) -> Result<(), ApiError> {
             ));
         }
     }
-    match wanted.host("LogConfig")["Type"].as_str().unwrap_or("") {
-        "" | "json-file" | "local" => {}
-        _ => {
-            return refuse(
-                "--log-driver",
-                "logs are kept by sockerless and read with `docker logs`",
-            );
-        }
-    }
-    if is_set(wanted.config("Volumes")) {
-        return refuse("--volume", VOLUMES);
-    }
     if is_set(wanted.config("Healthcheck")) && !disables_healthcheck(wanted.config("Healthcheck")) {
         return refuse("--health-cmd", "check from outside with `docker exec`");
     }
-    let user = wanted.config("User").as_str().unwrap_or("");
-    if runtime == Runtime::Function && !user.is_empty() {
-        return Err(ApiError::not_implemented(
-            "--user is not possible under the runtime function, which runs everything as one fixed unprivileged user: use --runtime microvm",
-        ));
+    security_options(wanted)?;
+    match runtime {
+        Runtime::Function => function(wanted),
+        Runtime::Microvm => microvm(wanted),
+    }
+}
+
+/// Security options that neither runtime has.
+fn security_options(wanted: &Wanted) -> Result<(), ApiError> {
+    for option in strings(wanted.host("SecurityOpt")) {
+        let cut = option.split_once('=').or_else(|| option.split_once(':'));
+        match cut {
+            Some(("seccomp", "unconfined" | "builtin" | "")) => {}
+            Some(("seccomp", _)) => {
+                return refuse(
+                    "--security-opt seccomp with a profile of one's own",
+                    "leave it out for the built-in filter, or use seccomp=unconfined",
+                );
+            }
+            Some(("apparmor", "unconfined" | "docker-default" | "")) => {}
+            Some(("apparmor", _)) => {
+                return refuse(
+                    "--security-opt apparmor with a profile",
+                    "no AppArmor profile is applied; leave it out",
+                );
+            }
+            Some(("label", "disable")) => {}
+            Some(("label", _)) => {
+                return refuse(
+                    "--security-opt label",
+                    "no SELinux label is applied; leave it out",
+                );
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
 
-const VOLUMES: &str = "bring data in with the image or on stdin, and out on stdout";
+/// What a function cannot be given, and a microvm can.
+fn function(wanted: &Wanted) -> Result<(), ApiError> {
+    let impossible = |flag: &str, why: &str| {
+        Err(ApiError::not_implemented(format!(
+            "{flag} is not possible under the runtime function, {why}: use --runtime microvm"
+        )))
+    };
+    let user = wanted.config("User").as_str().unwrap_or("");
+    if !user.is_empty() {
+        return impossible(
+            "--user",
+            "which runs everything as one fixed unprivileged user",
+        );
+    }
+    if is_set(wanted.config("Volumes")) {
+        return impossible("--volume", NO_MOUNTS);
+    }
+    for (name, flag, why) in NOT_IN_FUNCTIONS {
+        if is_set(wanted.host(name)) {
+            return impossible(flag, why);
+        }
+    }
+    if !matches!(
+        wanted.host("ShmSize").as_i64(),
+        None | Some(0 | DOCKERS_SHM_BYTES)
+    ) {
+        return impossible("--shm-size", "which has no /dev/shm");
+    }
+    for name in ["MaskedPaths", "ReadonlyPaths"] {
+        // Docker's own lists, as another container's `inspect` shows them, change nothing.
+        let dockers = match name {
+            "MaskedPaths" => &super::MASKED_PATHS[..],
+            _ => &super::READONLY_PATHS,
+        };
+        if wanted.host(name).is_array() && strings(wanted.host(name)) != dockers {
+            return impossible(
+                "--security-opt systempaths",
+                "whose /proc is the platform's",
+            );
+        }
+    }
+    for option in strings(wanted.host("SecurityOpt")) {
+        if option.starts_with("seccomp") && option.ends_with("unconfined") {
+            return impossible(
+                "--security-opt seccomp=unconfined",
+                "whose system calls the platform filters",
+            );
+        }
+        if option.starts_with("no-new-privileges") && !no_new_privileges(&wanted.host_value()) {
+            return impossible(
+                "--security-opt no-new-privileges=false",
+                "which never gives new privileges",
+            );
+        }
+    }
+    for path in wanted
+        .host("Tmpfs")
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(path, _)| path)
+    {
+        if path.trim_end_matches('/') != "/tmp" {
+            return impossible("--tmpfs", "where /tmp is the only place to write to");
+        }
+    }
+    Ok(())
+}
 
-const HOST_FIELDS: [(&str, &str, &str); 29] = [
-    ("Binds", "--volume", VOLUMES),
-    ("Mounts", "--mount", VOLUMES),
-    ("VolumesFrom", "--volumes-from", VOLUMES),
-    ("Tmpfs", "--tmpfs", "write to /tmp"),
+/// What a microvm on this machine cannot be given.
+fn microvm(wanted: &Wanted) -> Result<(), ApiError> {
+    if is_set(wanted.config("Volumes")) {
+        return refuse("--volume with a volume", VOLUMES);
+    }
+    let beyond = capability_mask(&wanted.host_value()) & !capabilities::WITHIN;
+    if beyond != 0 {
+        return Err(ApiError::not_implemented(format!(
+            "--cap-add of {} is not implemented by sockerless: a microvm shares this machine's kernel, over which it would give power; add {} or less",
+            capabilities::names(beyond),
+            capabilities::names(capabilities::WITHIN & !capabilities::DEFAULT),
+        )));
+    }
+    let is_gateway = |line: &String| line.ends_with(&format!(":{HOST_GATEWAY}"));
+    if strings(wanted.host("ExtraHosts")).iter().any(is_gateway) {
+        return refuse(
+            "--add-host with host-gateway",
+            "containers reach no loopback port of this machine; give the address of a network that it has",
+        );
+    }
+    for device in wanted.host("Devices").as_array().into_iter().flatten() {
+        let access = device["CgroupPermissions"].as_str().unwrap_or("");
+        if !access.is_empty() && !["r", "w", "m"].iter().all(|one| access.contains(one)) {
+            return refuse(
+                "--device with less than all permissions",
+                "a device is given with all of them; leave the permissions out",
+            );
+        }
+    }
+    Ok(())
+}
+
+const VOLUMES: &str = "name a folder of this machine by its absolute path, or use --tmpfs";
+
+const NO_MOUNTS: &str = "into which nothing can be mounted";
+
+/// Size of `/dev/shm` that Docker's `inspect` shows where nothing was asked for.
+const DOCKERS_SHM_BYTES: i64 = 64 * 1024 * 1024;
+
+/// Fields that neither runtime has: field, flag, what to do instead.
+const NOWHERE: [(&str, &str, &str); 10] = [
     (
         "PortBindings",
         "--publish",
@@ -83,70 +208,163 @@ const HOST_FIELDS: [(&str, &str, &str); 29] = [
     (
         "Privileged",
         "--privileged",
-        "there are no privileges to give",
+        "neither runtime gives power over the machine that it shares; under --runtime microvm, add what is needed with --cap-add or --device",
     ),
-    ("CapAdd", "--cap-add", "there are no capabilities to give"),
-    ("CapDrop", "--cap-drop", "leave it out"),
-    ("SecurityOpt", "--security-opt", "leave it out"),
-    ("GroupAdd", "--group-add", "leave it out"),
-    ("Devices", "--device", "there are no devices"),
-    ("DeviceRequests", "--gpus", "there are no devices"),
+    ("DeviceRequests", "--gpus", "there are no such devices"),
     (
         "DeviceCgroupRules",
         "--device-cgroup-rule",
-        "there are no devices",
+        "under --runtime microvm, give the device itself with --device",
     ),
     (
-        "Ulimits",
-        "--ulimit",
-        "set limits inside the container with ulimit",
+        "StorageOpt",
+        "--storage-opt",
+        "a container's root is as large as the disk that keeps it; leave it out",
     ),
-    ("Sysctls", "--sysctl", "the kernel's parameters are fixed"),
-    ("Dns", "--dns", "the platform's name servers are used"),
+    (
+        "CgroupParent",
+        "--cgroup-parent",
+        "every container has control groups of its own; leave it out",
+    ),
+    (
+        "OomKillDisable",
+        "--oom-kill-disable",
+        "a container that is out of memory would hang for ever; give it more with -m",
+    ),
+    ("VolumeDriver", "--volume-driver", VOLUMES),
+];
+
+/// Fields that a function cannot have: field, flag, why.
+const NOT_IN_FUNCTIONS: [(&str, &str, &str); 27] = [
+    ("Binds", "--volume", NO_MOUNTS),
+    ("Mounts", "--mount", NO_MOUNTS),
+    ("VolumesFrom", "--volumes-from", NO_MOUNTS),
+    ("CapAdd", "--cap-add", "which has no capabilities"),
+    (
+        "GroupAdd",
+        "--group-add",
+        "which runs everything as one fixed unprivileged user",
+    ),
+    ("Devices", "--device", "which has no devices of its own"),
+    ("Dns", "--dns", "where the platform's name servers are used"),
     (
         "DnsOptions",
         "--dns-option",
-        "the platform's name servers are used",
+        "where the platform's name servers are used",
     ),
     (
         "DnsSearch",
         "--dns-search",
-        "the platform's name servers are used",
+        "where the platform's name servers are used",
+    ),
+    ("ExtraHosts", "--add-host", "whose /etc/hosts is read-only"),
+    (
+        "Sysctls",
+        "--sysctl",
+        "where the kernel's parameters are fixed",
     ),
     (
-        "ExtraHosts",
-        "--add-host",
-        "put the names into the image's /etc/hosts",
+        "OomScoreAdj",
+        "--oom-score-adj",
+        "which is alone on its machine",
     ),
     (
-        "Init",
-        "--init",
-        "leave it out: the agent reaps processes as an init does",
+        "PidsLimit",
+        "--pids-limit",
+        "which always has 1,024 processes and threads",
     ),
     (
-        "ReadonlyRootfs",
-        "--read-only",
-        "leave it out: under the runtime function the root is read-only anyway",
+        "CpuShares",
+        "--cpu-shares",
+        "which gets processors by its memory (see --cpus)",
     ),
-    ("StorageOpt", "--storage-opt", "leave it out"),
-    ("CgroupParent", "--cgroup-parent", "leave it out"),
+    (
+        "CpuPeriod",
+        "--cpu-period",
+        "which gets processors by its memory (see --cpus)",
+    ),
+    (
+        "CpuQuota",
+        "--cpu-quota",
+        "which gets processors by its memory (see --cpus)",
+    ),
+    (
+        "CpuRealtimePeriod",
+        "--cpu-rt-period",
+        "which has no real-time scheduling",
+    ),
+    (
+        "CpuRealtimeRuntime",
+        "--cpu-rt-runtime",
+        "which has no real-time scheduling",
+    ),
     (
         "CpusetCpus",
         "--cpuset-cpus",
-        "choose processors with --cpus",
+        "which gets processors by its memory (see --cpus)",
     ),
-    ("CpusetMems", "--cpuset-mems", "leave it out"),
-    ("OomKillDisable", "--oom-kill-disable", "leave it out"),
-    ("VolumeDriver", "--volume-driver", VOLUMES),
+    (
+        "CpusetMems",
+        "--cpuset-mems",
+        "whose memory is the platform's to place",
+    ),
+    (
+        "MemoryReservation",
+        "--memory-reservation",
+        "whose memory is all its own (see -m)",
+    ),
+    (
+        "BlkioWeight",
+        "--blkio-weight",
+        "which has no disk but /tmp",
+    ),
+    (
+        "BlkioWeightDevice",
+        "--blkio-weight-device",
+        "which has no disk but /tmp",
+    ),
+    (
+        "BlkioDeviceReadBps",
+        "--device-read-bps",
+        "which has no disk but /tmp",
+    ),
+    (
+        "BlkioDeviceWriteBps",
+        "--device-write-bps",
+        "which has no disk but /tmp",
+    ),
+    (
+        "BlkioDeviceReadIOps",
+        "--device-read-iops",
+        "which has no disk but /tmp",
+    ),
+    (
+        "BlkioDeviceWriteIOps",
+        "--device-write-iops",
+        "which has no disk but /tmp",
+    ),
 ];
 
 /// Fields that name a mode, the modes that are what happens anyway, the flag, and what to do instead.
-const MODES: [(&str, &[&str], &str, &str); 5] = [
-    ("IpcMode", &["", "private", "none"], "--ipc", "leave it out"),
-    ("PidMode", &[""], "--pid", "leave it out"),
-    ("UTSMode", &[""], "--uts", "leave it out"),
-    ("UsernsMode", &[""], "--userns", "leave it out"),
-    ("Isolation", &["", "default"], "--isolation", "leave it out"),
+const MODES: [(&str, &[&str], &str, &str); 3] = [
+    (
+        "IpcMode",
+        &["", "private", "shareable", "none"],
+        "--ipc of the host or of another container",
+        "every container has an IPC namespace of its own; leave it out",
+    ),
+    (
+        "PidMode",
+        &[""],
+        "--pid of the host or of another container",
+        "every container has processes of its own; leave it out",
+    ),
+    (
+        "UTSMode",
+        &[""],
+        "--uts host",
+        "a container under --runtime microvm has a host name of its own; leave it out",
+    ),
 ];
 
 fn refuse(flag: &str, instead: &str) -> Result<(), ApiError> {

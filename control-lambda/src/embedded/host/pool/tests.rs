@@ -14,7 +14,7 @@ fn shape(runtime: Runtime, owner: Option<u8>) -> FunctionShape {
         tmp_mib: 512,
         network: Network::None,
         owner: owner.map(|byte| ContainerId::from_random([byte; 32])),
-        hostname: owner.map(|_| "host".to_owned()),
+        machine: owner.map(|_| Box::default()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 
-use super::root::{make_dir, remount_read_only};
+use super::root::{bind, make_dir, remount_read_only};
 use super::{During, SetupError};
 
 /// Name, major and minor number of every device that a sandbox has.
@@ -76,35 +76,59 @@ pub(super) fn bind_shared(templates: &Templates, at: &Path) -> Result<(), SetupE
     remount_read_only(at, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC)
 }
 
-/// Mounts a `/dev` as Docker's containers have it: terminals, shared memory,
-/// message queues.
-pub(super) fn mount_full(at: &Path) -> Result<(), SetupError> {
-    mount_tmpfs(at, "size=64k,mode=0755")?;
-    fill(at, DEVICES)?;
-    device(at, TERMINAL)?;
-    for (name, kind, options, flags) in [
+/// Mounts a `/dev` as Docker's containers have it: terminals, shared memory of a size
+/// in bytes, message queues.
+///
+/// The devices themselves are on a file system of their own at `beside`, which nobody
+/// sees from inside, and are bound one by one. In `/dev`, as everywhere else in the
+/// container, a device that root makes there cannot be opened.
+pub(super) fn mount_full(
+    at: &Path,
+    beside: &Path,
+    shm_bytes: Option<u64>,
+) -> Result<(), SetupError> {
+    make_dir(beside)?;
+    mount_tmpfs(beside, "size=64k,mode=0755")?;
+    mount(
+        Some("tmpfs"),
+        at,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("size=65536k,mode=0755"),
+    )
+    .during(|| format!("mount tmpfs on {}", at.display()))?;
+    for named in DEVICES.iter().chain([&TERMINAL]) {
+        device(beside, *named)?;
+        let path = at.join(named.0);
+        File::create(&path).during(|| format!("make {}", path.display()))?;
+        bind(&beside.join(named.0), &path)?;
+    }
+    link(at)?;
+    let nothing_special = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let size = shm_bytes.map(|bytes| format!("size={bytes},mode=1777"));
+    for (name, source, kind, options, flags) in [
         (
             "pts",
+            "devpts",
             "devpts",
             "newinstance,ptmxmode=0666,mode=0620",
             MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
         ),
         (
             "shm",
+            "shm",
             "tmpfs",
-            "size=64m,mode=1777",
-            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+            size.as_deref().unwrap_or(""),
+            nothing_special,
         ),
-        (
-            "mqueue",
-            "mqueue",
-            "",
-            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-        ),
+        ("mqueue", "mqueue", "mqueue", "", nothing_special),
     ] {
+        if name == "shm" && size.is_none() {
+            continue;
+        }
         let path = at.join(name);
         make_dir(&path)?;
-        mount(Some(kind), &path, Some(kind), flags, Some(options))
+        mount(Some(source), &path, Some(kind), flags, Some(options))
             .during(|| format!("mount /dev/{name}"))?;
     }
     symlink("pts/ptmx", at.join("ptmx")).during(|| "link /dev/ptmx".to_owned())
@@ -125,6 +149,10 @@ fn fill(at: &Path, devices: &[(&'static str, u64, u64)]) -> Result<(), SetupErro
     for named in devices {
         device(at, *named)?;
     }
+    link(at)
+}
+
+fn link(at: &Path) -> Result<(), SetupError> {
     for (name, target) in LINKS {
         symlink(target, at.join(name)).during(|| format!("link {name}"))?;
     }

@@ -93,9 +93,15 @@ pub(super) fn become_function(proc: &OwnedFd) -> Result<(), SetupError> {
     set_no_new_privs().during(|| "set no_new_privs".to_owned())
 }
 
-/// Stays root, with the capabilities that Docker leaves to root.
-pub(super) fn become_container_root() -> Result<(), SetupError> {
-    let keep: CapsHashSet = CONTAINER_CAPABILITIES.iter().copied().collect();
+/// Stays root, with the capabilities that Docker leaves to root, and `added` ones: bit
+/// n for capability n.
+pub(super) fn become_container_root(added: u64) -> Result<(), SetupError> {
+    let mut keep: CapsHashSet = CONTAINER_CAPABILITIES.iter().copied().collect();
+    keep.extend(
+        caps::all()
+            .into_iter()
+            .filter(|one| added & one.bitmask() != 0),
+    );
     drop_bounding(&keep)?;
     // setgroups is refused where only one id is mapped, and not needed there.
     let _ = setgroups(&[]);

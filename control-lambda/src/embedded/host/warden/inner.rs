@@ -18,15 +18,19 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, chdir, fork, pipe2};
 
+use super::super::wire::Profile;
 use super::sandbox::{Plan, STACK_BYTES, execute};
-use super::{During, SetupError, identity, root};
+use super::{During, SetupError, identity, machine, root};
+use crate::ports::machine::Machine;
 
 /// `agent:MAIN,EXEC,PID,PID`, `main:SOCKET` or `exec:SOCKET`, the numbers being
 /// descriptors, and the two processes as the agent sees them.
@@ -53,11 +57,12 @@ impl Inner {
     }
 }
 
-/// The capabilities and the filter of everything in a microvm.
-pub(super) fn settle(plan: &Plan<'_>) -> Result<(), SetupError> {
+/// The capabilities and the filter of everything in a microvm; some processes have
+/// `added` capabilities.
+pub(super) fn settle(plan: &Plan<'_>, added: u64) -> Result<(), SetupError> {
     // Takes CAP_SYS_ADMIN, since no_new_privs would break su and sudo.
     plan.filters.apply(&plan.blueprint.profile)?;
-    identity::become_container_root()
+    identity::become_container_root(added)
 }
 
 /// Makes the two processes. Called between [`root::assemble`] and [`root::pivot`];
@@ -104,8 +109,15 @@ fn become_exec(
     main_socket: &OwnedFd,
     exec_socket: &OwnedFd,
 ) -> Result<Infallible, SetupError> {
-    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)
-        .during(|| "make the container's namespaces".to_owned())?;
+    for procs in &plan.blueprint.container_procs {
+        std::fs::write(procs, "0").during(|| format!("join cgroup {}", procs.display()))?;
+    }
+    let own = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+    unshare(own).during(|| "make the container's namespaces".to_owned())?;
+    if let Some(machine) = asked(plan) {
+        machine::make_room_for_limits(machine);
+        machine::set_oom_score(machine)?;
+    }
     let (entered, enter) = pipe()?;
     let mut to_agent = writer
         .try_clone()
@@ -142,6 +154,10 @@ fn become_main(
     socket: &OwnedFd,
 ) -> Result<Infallible, SetupError> {
     root::replace_proc(plan.blueprint, plan.templates)?;
+    if asked(plan).is_some_and(|machine| machine.read_only_root) {
+        // In this mount namespace alone: the agent still makes the working directory.
+        root::remount_read_only(Path::new("root"), MsFlags::MS_NODEV)?;
+    }
     root::pivot()?;
     if let Some(enter) = enter {
         File::from(enter)
@@ -152,10 +168,21 @@ fn become_main(
 }
 
 fn become_program(plan: &Plan<'_>, role: &str, socket: &OwnedFd) -> Result<Infallible, SetupError> {
-    settle(plan)?;
+    settle(
+        plan,
+        asked(plan).map_or(0, |machine| machine.added_capabilities),
+    )?;
     keep_open(socket)?;
     let variable = format!("{VARIABLE}={role}:{}", socket.as_raw_fd());
     execute(&plan.blueprint.command, &[variable])
+}
+
+/// What the container asks of its machine.
+fn asked<'a>(plan: &'a Plan<'_>) -> Option<&'a Machine> {
+    match &plan.blueprint.profile {
+        Profile::Microvm { machine, .. } => Some(machine),
+        Profile::Function { .. } => None,
+    }
 }
 
 fn keep_open(fd: &OwnedFd) -> Result<(), SetupError> {

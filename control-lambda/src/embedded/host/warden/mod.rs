@@ -10,6 +10,8 @@
 mod devices;
 mod identity;
 mod inner;
+mod machine;
+mod place;
 mod root;
 mod sandbox;
 mod seccomp;
@@ -31,6 +33,7 @@ use thiserror::Error;
 
 use super::wire::{self, Ending, EnvironmentId, MAX_PACKET_BYTES, Order, Report, WireError};
 use devices::Templates;
+pub(super) use machine::parameter;
 use seccomp::Filters;
 use uplink::UplinkProcess;
 
@@ -158,6 +161,7 @@ struct Warden {
     filters: Filters,
     stack: Vec<u8>,
     sandboxes: HashMap<Pid, EnvironmentId>,
+    thawing: HashMap<EnvironmentId, (PathBuf, String)>,
     uplinks: HashMap<EnvironmentId, UplinkProcess>,
     removals: HashMap<Pid, u64>,
 }
@@ -172,6 +176,7 @@ impl Warden {
                 filters,
                 stack: vec![0; sandbox::STACK_BYTES],
                 sandboxes: HashMap::new(),
+                thawing: HashMap::new(),
                 uplinks: HashMap::new(),
                 removals: HashMap::new(),
             }),
@@ -193,6 +198,15 @@ impl Warden {
 
     /// Works until the main process is gone.
     fn run(mut self) -> Result<(), SetupError> {
+        let result = self.work();
+        // The end of this process kills everything below it, but for what is stopped.
+        for (file, word) in self.thawing.values() {
+            let _ = std::fs::write(file, word);
+        }
+        result
+    }
+
+    fn work(&mut self) -> Result<(), SetupError> {
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         if !self.report(&Report::Ready) {
             return Ok(());
@@ -267,6 +281,9 @@ impl Warden {
                 match made {
                     Ok(pid) => {
                         self.sandboxes.insert(pid, environment);
+                        if let Some(thawing) = blueprint.thawing.clone() {
+                            self.thawing.insert(environment, thawing);
+                        }
                         match uplink::start(&blueprint.uplink, pid) {
                             Ok(Some(process)) => {
                                 self.uplinks.insert(environment, process);
@@ -332,6 +349,7 @@ impl Warden {
 
     fn ended(&mut self, pid: Pid, status: Ending) {
         if let Some(environment) = self.sandboxes.remove(&pid) {
+            self.thawing.remove(&environment);
             if let Some(uplink) = self.uplinks.remove(&environment) {
                 uplink.stop();
             }

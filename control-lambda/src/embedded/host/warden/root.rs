@@ -10,7 +10,9 @@ use nix::unistd::{chdir, pivot_root};
 
 use super::super::wire::{Blueprint, Profile};
 use super::devices::{self, Templates};
-use super::{During, SetupError};
+use super::place::Root;
+use super::{During, SetupError, machine};
+use crate::ports::machine::Machine;
 
 /// Files and folders of `/proc` and `/sys` that Docker hides from containers
 /// (its default `MaskedPaths`): they speak of the machine, not of the container.
@@ -103,7 +105,7 @@ pub(super) fn assemble(blueprint: &Blueprint, templates: &Templates) -> Result<(
 
     let microvm = matches!(blueprint.profile, Profile::Microvm { .. });
     let root = Path::new("root");
-    mount_proc(root, microvm)?;
+    mount_proc(root, microvm, blueprint)?;
     if microvm {
         let sys = checked(root, "sys")?;
         mount(
@@ -115,7 +117,7 @@ pub(super) fn assemble(blueprint: &Blueprint, templates: &Templates) -> Result<(
         )
         .during(|| "mount /sys".to_owned())?;
     }
-    hide(root, templates, blueprint.oom_counter.as_deref())?;
+    hide(root, templates, blueprint)?;
     let dev = checked(root, "dev")?;
     match &blueprint.profile {
         Profile::Function { tmp_mib } => {
@@ -130,9 +132,49 @@ pub(super) fn assemble(blueprint: &Blueprint, templates: &Templates) -> Result<(
             )
             .during(|| format!("mount /tmp of {tmp_mib} MiB"))?;
         }
-        Profile::Microvm { .. } => devices::mount_full(&dev)?,
+        Profile::Microvm {
+            writable,
+            machine,
+            files,
+        } => {
+            devices::mount_full(&dev, Path::new("devices"), machine.shm_bytes)?;
+            let inside = Root::open(root)?;
+            machine::mount_all(&inside, machine)?;
+            machine::bind_devices(&inside, machine)?;
+            machine::place_files(&inside, &writable.join("files"), files, machine)?;
+            let (hidden, protected) = own_paths(machine, "/");
+            machine::hide_paths(&inside, &hidden, &templates.null(), &templates.empty())?;
+            machine::protect_paths(&inside, &protected)?;
+        }
     }
     Ok(())
+}
+
+/// What the container's flags hide and protect, in the place of Docker's lists, below a
+/// path.
+fn own_paths(machine: &Machine, below: &str) -> (Vec<String>, Vec<String>) {
+    let chosen = |list: &Option<Vec<String>>| {
+        let all = list.iter().flatten();
+        all.filter(|path| path.starts_with(below))
+            .cloned()
+            .collect()
+    };
+    (
+        chosen(&machine.masked_paths),
+        chosen(&machine.read_only_paths),
+    )
+}
+
+/// Docker's own list, unless the container's flags put another in its place.
+fn usual<'a>(
+    blueprint: &Blueprint,
+    list: &'a [&'a str],
+    replaced: impl Fn(&Machine) -> bool,
+) -> &'a [&'a str] {
+    match &blueprint.profile {
+        Profile::Microvm { machine, .. } if replaced(machine) => &[],
+        Profile::Microvm { .. } | Profile::Function { .. } => list,
+    }
 }
 
 /// Puts a `/proc` of the calling process's own PID namespace in the place of the
@@ -144,8 +186,14 @@ pub(super) fn replace_proc(blueprint: &Blueprint, templates: &Templates) -> Resu
     let beside = Path::new("inner");
     make_dir(beside)?;
     make_dir(&beside.join("proc"))?;
-    mount_proc(beside, true)?;
-    hide(beside, templates, blueprint.oom_counter.as_deref())?;
+    mount_proc(beside, true, blueprint)?;
+    hide(beside, templates, blueprint)?;
+    if let Profile::Microvm { machine, .. } = &blueprint.profile {
+        let inside = Root::open(beside)?;
+        let (hidden, protected) = own_paths(machine, "/proc/");
+        machine::hide_paths(&inside, &hidden, &templates.null(), &templates.empty())?;
+        machine::protect_paths(&inside, &protected)?;
+    }
     let place = checked(Path::new("root"), "proc")?;
     umount2(&place, MntFlags::MNT_DETACH).during(|| "detach the sandbox's /proc".to_owned())?;
     mount(
@@ -201,7 +249,7 @@ fn mount_overlay(blueprint: &Blueprint) -> Result<(), SetupError> {
             }
             MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV
         }
-        Profile::Microvm { writable } => {
+        Profile::Microvm { writable, .. } => {
             for part in ["upper", "work"] {
                 let folder = writable.join(part);
                 if !folder.is_dir() {
@@ -239,7 +287,7 @@ fn mount_overlay(blueprint: &Blueprint) -> Result<(), SetupError> {
     })
 }
 
-fn mount_proc(root: &Path, writable: bool) -> Result<(), SetupError> {
+fn mount_proc(root: &Path, writable: bool, blueprint: &Blueprint) -> Result<(), SetupError> {
     let proc = checked(root, "proc")?;
     let flags = if writable {
         NOTHING_SPECIAL
@@ -250,7 +298,9 @@ fn mount_proc(root: &Path, writable: bool) -> Result<(), SetupError> {
         .during(|| "mount the sandbox's /proc".to_owned())?;
     if writable {
         open_network(root)?;
-        for path in READ_ONLY {
+        for path in usual(blueprint, READ_ONLY, |machine| {
+            machine.read_only_paths.is_some()
+        }) {
             let path = root.join(path);
             if path.exists() {
                 bind_read_only(&path, &path)?;
@@ -276,8 +326,9 @@ fn open_network(root: &Path) -> Result<(), SetupError> {
     }
 }
 
-fn hide(root: &Path, templates: &Templates, oom_counter: Option<&Path>) -> Result<(), SetupError> {
-    for path in MASKED {
+fn hide(root: &Path, templates: &Templates, blueprint: &Blueprint) -> Result<(), SetupError> {
+    let oom_counter = blueprint.oom_counter.as_deref();
+    for path in usual(blueprint, MASKED, |machine| machine.masked_paths.is_some()) {
         let path = root.join(path);
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => bind_read_only(&templates.empty(), &path)?,
@@ -297,7 +348,7 @@ fn bind_read_only(from: &Path, to: &Path) -> Result<(), SetupError> {
     remount_read_only(to, NOTHING_SPECIAL)
 }
 
-fn bind(from: &Path, to: &Path) -> Result<(), SetupError> {
+pub(super) fn bind(from: &Path, to: &Path) -> Result<(), SetupError> {
     mount(
         Some(from),
         to,

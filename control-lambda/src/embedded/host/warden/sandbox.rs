@@ -14,7 +14,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, setsid};
 use super::super::wire::{self, Blueprint, Profile, Report};
 use super::devices::Templates;
 use super::seccomp::Filters;
-use super::{During, SetupError, identity, inner, root};
+use super::{During, SetupError, identity, inner, machine, root};
 
 /// Stack of the new process until it executes the agent, in bytes.
 pub(super) const STACK_BYTES: usize = 512 * 1024;
@@ -88,6 +88,10 @@ fn become_agent(
         TcpListener::bind(RUNTIME_API).during(|| format!("listen on {RUNTIME_API}"))?;
     let gateway = TcpListener::bind(GATEWAY).during(|| format!("listen on {GATEWAY}"))?;
     nix::unistd::sethostname(&blueprint.hostname).during(|| "set the host name".to_owned())?;
+    if let Profile::Microvm { machine, .. } = &blueprint.profile {
+        machine::set_domain_name(&machine.domainname)?;
+        machine::set_parameters(machine)?;
+    }
 
     let null = std::fs::File::options()
         .read(true)
@@ -111,7 +115,7 @@ fn become_agent(
             filters.apply(&blueprint.profile)?;
         }
         Profile::Microvm { .. } => {
-            inner::settle(plan)?;
+            inner::settle(plan, 0)?;
         }
     }
 

@@ -99,11 +99,13 @@ impl Filters {
     /// Applies those of a profile to this process for good. It must have
     /// `CAP_SYS_ADMIN` in its user namespace, or have set `no_new_privs`.
     pub(super) fn apply(&self, profile: &Profile) -> Result<(), SetupError> {
-        install(&self.clone3)?;
-        install(match profile {
+        let program = match profile {
             Profile::Function { .. } => &self.function,
-            Profile::Microvm { .. } => &self.microvm,
-        })
+            Profile::Microvm { machine, .. } if machine.filtered => &self.microvm,
+            Profile::Microvm { .. } => return Ok(()),
+        };
+        install(&self.clone3)?;
+        install(program)
     }
 }
 
