@@ -180,7 +180,6 @@ fn exec_api() -> Scenario {
             api("POST /exec/@{output}/start")
                 .json(&json!({"Detach": true}))
                 .gives(409),
-            api("POST /exec/@{output}/resize?h=30&w=100").gives(404),
             docker("inspect @N --format '{{len .ExecIDs}}'").head_only(),
             api("POST /containers/@N/exec")
                 .version("1.24")

@@ -11,14 +11,21 @@
 //! - `SOCKERLESS_TEST_PROGRAM=PATH`: the program, instead of building it
 //! - `SOCKERLESS_TEST_LOG=1`: print the subject's log at the end
 
+mod attach_ws;
+mod cp;
 mod exec;
 mod images;
 mod lifecycle;
 mod list;
+mod mounts;
+mod pause;
 mod registry;
 mod run;
+mod run_flags;
+mod stats;
 mod streams;
 mod system;
+mod top;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,9 +40,16 @@ fn scenarios() -> Vec<Scenario> {
         images::scenarios(),
         registry::scenarios(),
         run::scenarios(),
+        run_flags::scenarios(),
+        mounts::scenarios(),
+        pause::scenarios(),
         lifecycle::scenarios(),
         streams::scenarios(),
         exec::scenarios(),
+        attach_ws::scenarios(),
+        cp::scenarios(),
+        stats::scenarios(),
+        top::scenarios(),
         list::scenarios(),
     ]
     .into_iter()

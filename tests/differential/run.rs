@@ -133,9 +133,9 @@ fn options() -> Scenario {
             docker("run --rm --entrypoint echo busybox with an entrypoint").gives(0),
             docker("run --rm --entrypoint '' busybox echo without").gives(0),
             docker("run --rm --entrypoint /bin/sh configured -c 'echo replaced'").gives(0),
-            docker("run --detach --name @N --label a=1 -l b --label a=2 --hostname thehost --stop-signal INT --stop-timeout 3 busybox sleep 1000")
+            docker("run --detach --name @N --label a=1 -l b --label a=2 --stop-signal INT --stop-timeout 3 busybox sleep 1000")
                 .gives(0),
-            docker("inspect @N --format '{{json .Config.Labels}} {{.Config.Hostname}} {{.Config.StopSignal}} {{.Config.StopTimeout}}'")
+            docker("inspect @N --format '{{json .Config.Labels}} {{.Config.StopSignal}} {{.Config.StopTimeout}}'")
                 .gives(0),
             file("labels", b"c=3\n# comment\nd\n"),
             docker("create --name @N-xl --label-file labels busybox").gives(0),

@@ -166,6 +166,118 @@ fn the_other_runtimes_main_process_is_process_1() {
 }
 
 #[test]
+fn a_paused_container_does_nothing_and_notices_nothing() {
+    let mut subject = Subject::start(Runtime::Microvm);
+    let count = "trap 'echo noticed' CONT; i=0; while :; do i=$((i+1)); echo $i > /count; done";
+    subject.docker(&[
+        "run", "--detach", "--name", "busy", "busybox", "sh", "-c", count,
+    ]);
+    // What the container wrote last, as this machine sees it.
+    let find = |subject: &Subject| {
+        let output = std::process::Command::new("find")
+            .arg(subject.folder())
+            .args(["-path", "*/upper/count"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let mut file = find(&subject);
+    while file.is_empty() && std::time::Instant::now() < deadline {
+        file = find(&subject);
+    }
+    subject.docker(&["pause", "busy"]);
+    let first = std::fs::read_to_string(&file).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), first);
+    subject.docker(&["unpause", "busy"]);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while std::fs::read_to_string(&file).unwrap() == first {
+        assert!(std::time::Instant::now() < deadline, "it does not go on");
+    }
+    assert_eq!(subject.docker(&["logs", "busy"]), "");
+    // Neither the end of the daemon nor its death leaves anything that is stopped.
+    subject.docker(&["pause", "busy"]);
+    subject.kill();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let runs = || {
+        let mut all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.any(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains("trap 'echo noticed' CONT")
+        })
+    };
+    while runs() {
+        assert!(std::time::Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    subject.begin();
+    subject.docker(&["start", "busy"]);
+    subject.docker(&["pause", "busy"]);
+    subject.end();
+}
+
+#[test]
+fn a_function_cannot_be_paused_and_says_what_can() {
+    let subject = Subject::start(Runtime::Function);
+    subject.docker(&[
+        "run", "--detach", "--name", "func", "busybox", "sleep", "1000",
+    ]);
+    let (code, _, stderr) = subject.try_docker(&["pause", "func"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("--runtime microvm"), "{stderr}");
+}
+
+#[test]
+fn no_device_of_the_machine_can_be_made_inside() {
+    let subject = Subject::start(Runtime::Microvm);
+    // The first loop device and the machine's memory, wherever root can write.
+    for place in ["/dev/x", "/x", "/dev/shm/x", "/t/x"] {
+        for numbers in ["b 7 0", "c 1 1"] {
+            let script = format!("mknod {place} {numbers} && head -c 1 {place}");
+            let (code, _, stderr) = subject.try_docker(&[
+                "run",
+                "--rm",
+                "--tmpfs",
+                "/t:dev,exec",
+                "busybox",
+                "sh",
+                "-c",
+                &script,
+            ]);
+            assert_eq!(code, Some(1), "{place}: {stderr}");
+            assert!(
+                stderr.contains("ermission denied") || stderr.contains("not permitted"),
+                "{stderr}"
+            );
+        }
+    }
+    let (code, stdout, stderr) = microvm(
+        &subject,
+        "chmod 0 /dev/null; head -c 3 /dev/zero | wc -c; echo x > /dev/full",
+    );
+    assert_eq!((code, stdout.as_str()), (Some(1), "3\n"), "{stderr}");
+    // What one container does to its devices, no other sees.
+    let (_, stdout, _) = microvm(&subject, "stat -c %a /dev/null");
+    assert_eq!(stdout, "666\n");
+}
+
+#[test]
+fn a_link_of_the_container_leads_no_mount_out_of_its_root() {
+    let subject = Subject::start(Runtime::Microvm);
+    let outside = subject.folder().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let link = format!("mv /made /moved && ln -s {} /made", outside.display());
+    subject.docker(&[
+        "run", "--name", "linked", "--tmpfs", "/made/x", "busybox", "sh", "-c", &link,
+    ]);
+    // The second start finds a link in the place of a folder.
+    let (code, _, stderr) = subject.try_docker(&["start", "--attach", "linked"]);
+    assert_ne!(code, Some(0), "{stderr}");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
 fn an_exec_joins_the_other_runtimes_processes() {
     let subject = Subject::start(Runtime::Microvm);
     subject.docker(&[
