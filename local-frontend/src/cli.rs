@@ -124,6 +124,13 @@ pub struct LocalArgs {
     )]
     pub shutdown_timeout: String,
 
+    /// Makes the relay lose, repeat, reorder, delay and cut on purpose, as API Gateway may
+    ///
+    /// For tests: seed=N, and any of drop=P, repeat=P, reorder=P, disconnect=P,
+    /// forget-disconnect=P (probabilities), delay=MS, reorder-by=MS, separated by commas.
+    #[arg(long, value_name = "POLICY", env = "SOCKERLESS_CHAOS", hide = true)]
+    pub chaos: Option<String>,
+
     /// Form of the log on stderr
     #[arg(
         long,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sockerless_control::embedded::gateway::{ChaosPolicy, InvalidChaos};
 use sockerless_shared::ids::Namespace;
 use sockerless_shared::spec::Runtime;
 use thiserror::Error;
@@ -39,6 +40,8 @@ pub struct LocalConfig {
     pub agent: AgentBinary,
     /// How long containers may take to stop at the end.
     pub shutdown_timeout: Duration,
+    /// How the relay misbehaves on purpose.
+    pub chaos: Option<ChaosPolicy>,
     /// Form of the log.
     pub log: LogFormat,
     /// What is logged, in the syntax of [`tracing_subscriber::EnvFilter`].
@@ -89,6 +92,9 @@ pub enum Mistake {
     /// `--shutdown-timeout`
     #[error("--shutdown-timeout: {0:?} is not a number of seconds")]
     ShutdownTimeout(String),
+    /// `--chaos`
+    #[error("--chaos: {0}")]
+    Chaos(#[from] InvalidChaos),
     /// `SOCKERLESS_LOG_FILTER`
     #[error("SOCKERLESS_LOG_FILTER: {text:?}: {reason}")]
     LogFilter {
@@ -140,6 +146,8 @@ impl LocalConfig {
         let default_runtime = keep(&mut mistakes, runtime(&args.default_runtime));
         let namespace = keep(&mut mistakes, args.namespace.parse());
         let shutdown_timeout = keep(&mut mistakes, seconds(&args.shutdown_timeout));
+        let chaos = args.chaos.as_deref().map(str::parse).transpose();
+        let chaos = keep(&mut mistakes, chaos);
         let log_filter = keep(&mut mistakes, log_filter(around));
         let agent = keep(
             &mut mistakes,
@@ -154,6 +162,7 @@ impl LocalConfig {
                 namespace: namespace?,
                 agent: agent?,
                 shutdown_timeout: shutdown_timeout?,
+                chaos: chaos?,
                 log: args.log,
                 log_filter: log_filter?,
             })
@@ -369,6 +378,8 @@ mod tests {
             "a/b",
             "--shutdown-timeout",
             "soon",
+            "--chaos",
+            "drop=2",
             "--agent",
             "/nonexistent",
         ];
@@ -383,6 +394,7 @@ mod tests {
             sockerless: --default-runtime: "vm" is neither function nor microvm
             sockerless: --namespace: Namespace: "a/b" is not 1 to 64 letters, digits and _-.@+=,
             sockerless: --shutdown-timeout: "soon" is not a number of seconds
+            sockerless: --chaos: "drop=2" is none of seed=N; drop=P, repeat=P, reorder=P, disconnect=P, forget-disconnect=P with P from 0 to 1; delay=MS, reorder-by=MS
             sockerless: SOCKERLESS_LOG_FILTER: "a=b=c": error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
             sockerless: --agent: /nonexistent: No such file or directory (os error 2)
             `sockerless local --help` explains the settings."#]].assert_eq(&text);

@@ -111,6 +111,19 @@ impl Engine {
     /// # Errors
     /// What it said, when it was not ready in time.
     pub fn ours(program: &Path, runtime: Runtime, folder: &Path) -> Result<Self, String> {
+        Self::ours_with(program, runtime, folder, &[])
+    }
+
+    /// As [`Engine::ours`], with more options.
+    ///
+    /// # Errors
+    /// What it said, when it was not ready in time.
+    pub fn ours_with(
+        program: &Path,
+        runtime: Runtime,
+        folder: &Path,
+        options: &[String],
+    ) -> Result<Self, String> {
         std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         let endpoint = Endpoint::Unix(folder.join("docker.sock"));
         let mut running = Running::start(
@@ -120,6 +133,7 @@ impl Engine {
                 .arg("--data-dir")
                 .arg(folder.join("data"))
                 .args(["--default-runtime", runtime.name()])
+                .args(options)
                 .env_remove("DOCKER_HOST"),
         )
         .map_err(|error| format!("{}: {error}", program.display()))?;

@@ -31,12 +31,19 @@ pub struct Subject {
     client: PathBuf,
     fixtures: PathBuf,
     folder: tempfile::TempDir,
+    options: Vec<String>,
 }
 
 impl Subject {
     /// Starts a daemon with this default runtime.
     #[must_use]
     pub fn start(runtime: Runtime) -> Self {
+        Self::start_with(runtime, &[])
+    }
+
+    /// As [`Subject::start`], with more options.
+    #[must_use]
+    pub fn start_with(runtime: Runtime, options: &[String]) -> Self {
         let folder = tempfile::Builder::new().prefix("skls-").tempdir().unwrap();
         let fixtures = folder.path().join("fixtures");
         std::fs::create_dir(&fixtures).unwrap();
@@ -47,6 +54,7 @@ impl Subject {
             client: PathBuf::from(run_script("docker-cli", &[]).unwrap()),
             fixtures,
             folder,
+            options: options.to_vec(),
         };
         subject.begin();
         subject.docker(&["load", "--quiet", "--input", &subject.fixture("plain.tar")]);
@@ -58,7 +66,8 @@ impl Subject {
         static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
         let program = PROGRAM.get_or_init(|| own_program().unwrap());
         let state = self.folder.path().join("state");
-        self.engine = Some(Engine::ours(program, self.runtime, &state).unwrap());
+        let engine = Engine::ours_with(program, self.runtime, &state, &self.options);
+        self.engine = Some(engine.unwrap());
     }
 
     /// The daemon.
@@ -89,17 +98,23 @@ impl Subject {
     /// Runs the client; gives its exit code and what it put out.
     #[must_use]
     pub fn try_docker(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = Command::new(&self.client)
-            .args(arguments)
-            .env("DOCKER_HOST", self.endpoint().docker_host())
-            .env("DOCKER_CONFIG", self.folder.path().join("client"))
-            .output()
-            .unwrap();
+        let output = self.command(arguments).output().unwrap();
         (
             output.status.code(),
             String::from_utf8_lossy(&output.stdout).into_owned(),
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
+    }
+
+    /// The client with these arguments, not yet run.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
+        command
+            .args(arguments)
+            .env("DOCKER_HOST", self.endpoint().docker_host())
+            .env("DOCKER_CONFIG", self.folder.path().join("client"));
+        command
     }
 
     /// Status and JSON body of the answer to a GET.

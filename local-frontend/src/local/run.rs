@@ -85,10 +85,10 @@ async fn start(config: &LocalConfig) -> Result<Running, RunError> {
     allow_many_descriptors();
     let listeners = bind(&config.listen).await.map_err(RunError::Bind)?;
     let agent = agent_file(&config.agent, &config.data_dir)?;
-    let settings = sockerless_control::embedded::local::LocalConfig {
-        default_runtime: config.default_runtime,
-        ..sockerless_control::embedded::local::LocalConfig::new(config.data_dir.clone(), agent)
-    };
+    let mut settings =
+        sockerless_control::embedded::local::LocalConfig::new(config.data_dir.clone(), agent);
+    settings.default_runtime = config.default_runtime;
+    settings.gateway.chaos.clone_from(&config.chaos);
     let local = Local::start(settings).await?;
     let control: Arc<dyn ControlPlane> = Arc::new(InProcess {
         control: Arc::clone(local.control()),

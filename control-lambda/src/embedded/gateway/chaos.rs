@@ -1,10 +1,12 @@
 //! Misbehaviour on purpose, decided by a seeded generator.
 
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
+use thiserror::Error;
 
 /// What goes wrong on every connection. Each connection draws from a generator
 /// of its own, made of the seed and of how many there were before it.
@@ -37,6 +39,57 @@ pub struct Mischief {
     pub reorder_by: Duration,
     /// The connection is cut instead, without a close frame; what is under way is lost.
     pub disconnect: f64,
+}
+
+/// What is wrong with a policy's text.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is none of seed=N; drop=P, repeat=P, reorder=P, disconnect=P, forget-disconnect=P \
+     with P from 0 to 1; delay=MS, reorder-by=MS"
+)]
+pub struct InvalidChaos(String);
+
+/// `seed=7,drop=0.01,…`: the same in both directions; what is not named does not happen.
+/// `delay` is the longest time, in milliseconds; the shortest is none.
+impl FromStr for ChaosPolicy {
+    type Err = InvalidChaos;
+
+    fn from_str(text: &str) -> Result<Self, InvalidChaos> {
+        let mut seed = 0;
+        let mut forget_disconnect = 0.0;
+        let mut mischief = Mischief::default();
+        for setting in text.split(',') {
+            let wrong = || InvalidChaos(setting.to_owned());
+            let (name, value) = setting.split_once('=').ok_or_else(wrong)?;
+            let millis = || {
+                value
+                    .parse()
+                    .map(Duration::from_millis)
+                    .map_err(|_| wrong())
+            };
+            let part = || match value.parse::<f64>() {
+                Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+                Ok(_) | Err(_) => Err(wrong()),
+            };
+            match name {
+                "seed" => seed = value.parse().map_err(|_| wrong())?,
+                "drop" => mischief.drop = part()?,
+                "repeat" => mischief.repeat = part()?,
+                "reorder" => mischief.reorder = part()?,
+                "disconnect" => mischief.disconnect = part()?,
+                "forget-disconnect" => forget_disconnect = part()?,
+                "delay" => mischief.delay = Duration::ZERO..millis()?,
+                "reorder-by" => mischief.reorder_by = millis()?,
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(Self {
+            seed,
+            inbound: mischief.clone(),
+            outbound: mischief,
+            forget_disconnect,
+        })
+    }
 }
 
 /// What to do with one message.
@@ -122,6 +175,35 @@ mod tests {
             reorder: 0.3,
             reorder_by: Duration::from_millis(50),
             disconnect: 0.05,
+        }
+    }
+
+    #[test]
+    fn a_policy_has_a_text() {
+        let text = "seed=4,drop=0.1,repeat=0.2,reorder=0.3,reorder-by=50,delay=9,disconnect=0.05,forget-disconnect=1";
+        let policy: ChaosPolicy = text.parse().unwrap();
+        let mischief = Mischief {
+            delay: Duration::ZERO..Duration::from_millis(9),
+            ..all()
+        };
+        let expected = ChaosPolicy {
+            seed: 4,
+            inbound: mischief.clone(),
+            outbound: mischief,
+            forget_disconnect: 1.0,
+        };
+        assert_eq!(policy, expected);
+        for wrong in [
+            "",
+            "drop",
+            "drop=2",
+            "drop=-1",
+            "drop=x",
+            "seed=-1",
+            "delay=0.5",
+            "x=1",
+        ] {
+            wrong.parse::<ChaosPolicy>().unwrap_err();
         }
     }
 

@@ -27,7 +27,7 @@ use crate::embedded::blobs::FolderBlobs;
 use crate::ports::relay::{ConnectRefused, PostError};
 use crate::ports::{Environment, GatewayEvents, Relay};
 
-pub use chaos::{ChaosPolicy, Mischief};
+pub use chaos::{ChaosPolicy, InvalidChaos, Mischief};
 use connection::{Connection, End};
 
 /// API Gateway closes a connection that sends a larger frame.
