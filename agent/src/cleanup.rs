@@ -1,15 +1,16 @@
 //! Emptying `/tmp` between two containers of one environment.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A folder that is emptied, and what was there before the first container: on
 /// Lambda nothing, on somebody's own machine what is theirs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scratch {
     folder: PathBuf,
     spared: HashSet<OsString>,
@@ -32,6 +33,11 @@ impl Scratch {
     /// The folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether something at its top was there before.
+    pub(crate) fn spares(&self, name: &[u8]) -> bool {
+        self.spared.contains(OsStr::from_bytes(name))
     }
 
     /// Removes everything else.

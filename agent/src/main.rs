@@ -24,6 +24,7 @@ mod supervisor;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sockerless_shared::protocol::invocation::Invocation;
@@ -31,6 +32,7 @@ use sockerless_shared::quic::Identity;
 
 use crate::cleanup::Scratch;
 use crate::config::Config;
+use crate::files::layers::Layers;
 use crate::note::note;
 use crate::operator_log::OperatorLog;
 use crate::process::init;
@@ -52,9 +54,10 @@ fn main() -> ExitCode {
     }
     let get = |name: &str| std::env::var(name).ok();
     let (seat, config) = (Seat::read(get), Config::read(get));
+    let layers = Layers::read(get);
     // Before any thread is started.
     harden::forget_environment();
-    match run(seat, config) {
+    match run(seat, config, layers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             note!("{error}");
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
 fn run(
     seat: Result<Seat, SeatError>,
     config: Result<Config, config::ConfigError>,
+    layers: Result<Option<Layers>, String>,
 ) -> Result<(), String> {
     harden::harden().map_err(|error| format!("hardening: {error}"))?;
     let namespace = match seat.map_err(|error| error.to_string())? {
@@ -78,20 +82,26 @@ fn run(
         }
     };
     let config = config.map_err(|error| error.to_string())?;
+    let layers = layers?.map(Arc::new);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?
-        .block_on(serve(config, namespace))
+        .block_on(serve(config, namespace, layers))
         .map_err(|error| error.to_string())
 }
 
 /// Serves one invocation after the other, for as long as the environment lives.
-async fn serve(config: Config, namespace: Option<Namespace>) -> std::io::Result<()> {
+async fn serve(
+    config: Config,
+    namespace: Option<Namespace>,
+    layers: Option<Arc<Layers>>,
+) -> std::io::Result<()> {
     let agent = Agent {
         reaper: Reaper::start(namespace)?,
         log: OperatorLog::start(std::io::stdout()),
         scratch: Scratch::note(Path::new("/tmp")),
+        layers,
     };
     let mut source = match config {
         Config::RuntimeApi(authority) => Source::RuntimeApi(RuntimeApi::new(authority)),

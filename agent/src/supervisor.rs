@@ -1,5 +1,7 @@
 //! One run from the invocation's payload to its answer.
 
+mod visit;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +10,20 @@ use base64::engine::general_purpose::STANDARD;
 use sockerless_shared::ids::Nonce;
 use sockerless_shared::protocol::control::{Command, ExitStatus, LogSpool, Report, StartFailure};
 use sockerless_shared::protocol::grant::{Grant, Operation};
-use sockerless_shared::protocol::invocation::Invocation;
+use sockerless_shared::protocol::invocation::{Errand, Invocation};
 use sockerless_shared::quic::{Identity, PEER_GONE, RelayEndpoint, quinn};
 use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::cleanup::Scratch;
 use crate::clock;
 use crate::container::{Container, Running};
 use crate::deadline::TimeLimit;
+use crate::files::kept::keep;
+use crate::files::layers::Layers;
 use crate::harden;
 use crate::net::http::put_file;
 use crate::note::note;
@@ -31,6 +36,7 @@ use crate::relay::{Link, LinkEvent};
 use crate::spool::Spool;
 use crate::spool::pack::{Packed, pack};
 use crate::streams::{Active, Phase, Session, accept, run_detached};
+use visit::place;
 
 /// Logs up to this many bytes are compressed without a thread: a millisecond or two.
 const PACK_HERE_BYTES: u64 = 64 * 1024;
@@ -53,6 +59,8 @@ pub(crate) struct Agent {
     pub(crate) log: OperatorLog,
     /// `/tmp`: the only place that a container may write to in every runtime.
     pub(crate) scratch: Scratch,
+    /// The root's two halves, where they can be told apart.
+    pub(crate) layers: Option<Arc<Layers>>,
 }
 
 /// How an invocation went, for whoever reads its answer.
@@ -110,6 +118,7 @@ pub(crate) async fn serve(
         phase: phases,
         link: link.clone(),
         active: Arc::clone(&active),
+        place: Arc::new(place(agent, &invocation, &link)),
     };
     let acceptor = tokio::spawn(accept(endpoint.clone(), session));
     let runtime = invocation.spec.runtime;
@@ -123,8 +132,16 @@ pub(crate) async fn serve(
         active,
         times: Times::from(limit, now),
         invocation,
+        storing: JoinSet::new(),
     };
-    let outcome = run.carry_out().await;
+    let outcome = match run.invocation.errand.clone() {
+        Errand::Run => run.carry_out().await,
+        Errand::Visit => run.visit().await,
+        Errand::StoreLayer {
+            command,
+            upload_url,
+        } => run.store_layer_alone(command, &upload_url).await,
+    };
 
     endpoint.close(PEER_GONE, "the run is over");
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;
@@ -166,6 +183,8 @@ struct Run<'a> {
     phase: watch::Sender<Phase>,
     active: Arc<Active>,
     times: Times,
+    /// Layers that are being stored.
+    storing: JoinSet<()>,
 }
 
 /// How the main process ended.
@@ -184,12 +203,13 @@ impl Run<'_> {
             Some(false) => return Ok(Outcome::NotOurs),
             None => return Ok(Outcome::Unrecorded),
         }
+        let laid = self.lay().await;
         let oom = OomWatch::begin();
         let log = Arc::new(self.agent.log.for_run(
             self.invocation.container.clone(),
             self.invocation.run.clone(),
         ));
-        let outcome = match self.start(&log) {
+        let outcome = match laid.map_err(start_failure).and_then(|()| self.start(&log)) {
             Ok((container, running)) => {
                 drop(self.link.report(Report::Started {
                     at: clock::now(),
@@ -209,6 +229,9 @@ impl Run<'_> {
                 recorded
             }
         };
+        // A commit that has begun is brought to its end: what was written is still there.
+        let storing = async { while self.storing.join_next().await.is_some() {} };
+        let _ = timeout_at(self.times.give_up, storing).await;
         self.active
             .drain(self.link.promised_streams(), self.times.give_up)
             .await;
@@ -274,11 +297,16 @@ impl Run<'_> {
             time_limit: ended.time_limit,
         };
         let logs = self.store_log(&container.spool).await;
+        let kept = match &self.invocation.kept.keep_url {
+            Some(url) => Some(keep(&self.agent.scratch, url, self.left()).await),
+            None => None,
+        };
         let recorded = self
             .record(Report::Exited {
                 at: ended.at,
                 status,
                 logs,
+                kept,
             })
             .await;
         self.phase.send_replace(Phase::Ended(Arc::clone(container)));
@@ -344,7 +372,7 @@ impl Run<'_> {
         }
     }
 
-    fn command(&self, container: &Arc<Container>, id: u64, command: Command) {
+    fn command(&mut self, container: &Arc<Container>, id: u64, command: Command) {
         let result = match command {
             // Needs the loop's own state; handled there.
             Command::Stop { signal, .. } => container.ask_to_stop(signal),
@@ -361,6 +389,10 @@ impl Run<'_> {
             }
             Command::StartExec { grant } => {
                 self.start_exec(container, id, &grant);
+                return;
+            }
+            Command::StoreLayer { upload_url } => {
+                self.store_layer(id, upload_url);
                 return;
             }
         };
@@ -415,11 +447,15 @@ impl Run<'_> {
             Ok(url) => url,
             Err(error) => return lost("the log's upload URL cannot be read", &error),
         };
-        let left = self.times.give_up.saturating_duration_since(Instant::now());
-        match put_file(&url, &file, bytes, left).await {
+        match put_file(&url, &file, bytes, self.left()).await {
             Ok(()) => LogSpool::Uploaded { bytes },
             Err(error) => lost("the log could not be uploaded", &error),
         }
+    }
+
+    /// How long anything may still take.
+    fn left(&self) -> Duration {
+        self.times.give_up.saturating_duration_since(Instant::now())
     }
 
     /// Reports the end of the run and waits for it to be recorded. Commands that

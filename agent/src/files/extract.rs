@@ -94,8 +94,9 @@ struct Extraction {
     root: Root,
     dest: String,
     options: Options,
-    /// Folders, whose times are set when nothing more is put into them.
-    folders: Vec<(OwnedFd, Timestamps)>,
+    /// Folders, whose times are set when nothing more is put into them; and their modes, where
+    /// those would keep this user from putting anything into them.
+    folders: Vec<(OwnedFd, Timestamps, Option<Mode>)>,
 }
 
 struct Entry {
@@ -157,7 +158,10 @@ impl Extraction {
         }
         // The rest is read, so that whoever sends it is not cut off.
         stream.drain()?;
-        for (folder, times) in self.folders.drain(..).rev() {
+        for (folder, times, mode) in self.folders.drain(..).rev() {
+            if let Some(mode) = mode {
+                fs::fchmod(&folder, mode)?;
+            }
             let _ = fs::futimens(&folder, &times);
         }
         Ok(())
@@ -207,9 +211,14 @@ impl Extraction {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = fs::openat(&folder, last, flags, Mode::empty())?;
             self.own(|uid, gid| fs::fchown(&made, Some(uid), Some(gid)), entry)?;
-            fs::fchmod(&made, mode)?;
-            if self.folders.len() < MAX_DEPTH {
-                self.folders.push((made, entry.times.clone()));
+            let later = self.folders.len() < MAX_DEPTH;
+            let shut = later
+                && !mode.contains(Mode::RWXU)
+                && !nix::unistd::geteuid().is_root();
+            fs::fchmod(&made, if shut { mode | Mode::RWXU } else { mode })?;
+            if later {
+                let times = entry.times.clone();
+                self.folders.push((made, times, shut.then_some(mode)));
             }
             return Ok(());
         }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{self, FileType, OFlags, Stat};
+use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
 
@@ -24,6 +24,7 @@ pub(crate) struct Packer<W> {
     /// The first name of every file that has several.
     names: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    insists: bool,
 }
 
 impl<W: Write> Packer<W> {
@@ -32,7 +33,15 @@ impl<W: Write> Packer<W> {
             out,
             names: HashMap::new(),
             buffer: vec![0; PIECE_BYTES],
+            insists: false,
         }
+    }
+
+    /// Packs what its owner cannot read too, by giving the owner the right to: for folders that
+    /// are emptied afterwards.
+    pub(crate) fn insisting(mut self) -> Self {
+        self.insists = true;
+        self
     }
 
     /// Adds what was found and all below it. Its name in the archive is `name`; empty for a root,
@@ -46,22 +55,60 @@ impl<W: Write> Packer<W> {
     ) -> io::Result<()> {
         if !found.is_folder() {
             let opened = self.reopen(found)?;
-            return self.entry(&found.stat, name, &[], opened, found);
+            return self.leaf(&found.stat, name, opened, || {
+                fs::readlinkat(&found.fd, c"", Vec::new()).map(std::ffi::CString::into_bytes)
+            });
         }
         if !inside {
-            self.header(
-                &found.stat,
-                EntryType::Directory,
-                &folder_name(name),
-                b"",
-                0,
-                &[],
-            )?;
+            self.folder(&found.stat, name)?;
         }
         if found.machines {
             return Ok(());
         }
-        self.below(root, &found.fd, &found.names, name, inside, 0)
+        let skip = |names: &[Vec<u8>]| root.hides(names);
+        self.below(&skip, &found.fd, &found.names, name, inside, 0)
+    }
+
+    /// Adds what is in a folder, but for some names at its top.
+    pub(crate) fn add_inside(
+        &mut self,
+        folder: &OwnedFd,
+        skip: &dyn Fn(&[u8]) -> bool,
+    ) -> io::Result<()> {
+        let skip =
+            |names: &[Vec<u8>]| matches!(names, [_, only] if skip(only));
+        // A name before all others: none of these is a root's own.
+        self.below(&skip, folder, &[Vec::new()], b"", true, 0)
+    }
+
+    /// Adds one entry of a folder, without what is below it.
+    pub(crate) fn add_one(
+        &mut self,
+        folder: impl AsFd,
+        entry: &[u8],
+        name: &[u8],
+    ) -> io::Result<()> {
+        let folder = folder.as_fd();
+        let Some(stat) = look(folder, entry)? else {
+            return Ok(());
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.folder(&stat, name),
+            FileType::RegularFile => {
+                let file = open(folder, entry, OFlags::RDONLY)?;
+                self.leaf(&stat, name, Some(file), || Ok(Vec::new()))
+            }
+            _ => self.leaf(&stat, name, None, || {
+                fs::readlinkat(folder, entry, Vec::new()).map(std::ffi::CString::into_bytes)
+            }),
+        }
+    }
+
+    /// Adds an empty file that nobody ever had.
+    pub(crate) fn add_mark(&mut self, name: &[u8]) -> io::Result<()> {
+        let mut entry = EntryBuilder::new_ustar();
+        entry.path(name).entry_type(EntryType::Regular);
+        self.out.write_all(&entry.finish_bytes())
     }
 
     /// Ends the archive.
@@ -71,9 +118,13 @@ impl<W: Write> Packer<W> {
         Ok(self.out)
     }
 
+    fn folder(&mut self, stat: &Stat, name: &[u8]) -> io::Result<()> {
+        self.header(stat, EntryType::Directory, &folder_name(name), b"", 0, &[])
+    }
+
     fn below(
         &mut self,
-        root: &Root,
+        skip: &dyn Fn(&[Vec<u8>]) -> bool,
         folder: &OwnedFd,
         names: &[Vec<u8>],
         prefix: &[u8],
@@ -89,7 +140,7 @@ impl<W: Write> Packer<W> {
         for entry in list(folder).unwrap_or_default() {
             let mut full = names.to_vec();
             full.push(entry.clone());
-            if root.hides(&full) {
+            if skip(&full) {
                 continue;
             }
             let Ok(Some(stat)) = look(folder, &entry) else {
@@ -101,25 +152,20 @@ impl<W: Write> Packer<W> {
             }
             name.extend_from_slice(&entry);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                let Ok(inner) = open(folder, &entry, OFlags::RDONLY | OFlags::DIRECTORY) else {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+                let Ok(inner) = self.open(folder, &entry, flags, &stat) else {
                     continue;
                 };
-                self.header(
-                    &stat,
-                    EntryType::Directory,
-                    &folder_name(&name),
-                    b"",
-                    0,
-                    &[],
-                )?;
+                self.folder(&stat, &name)?;
                 let machines = matches!(full.as_slice(), [only] if matches!(only.as_slice(), b"proc" | b"sys" | b"dev"));
                 if !machines {
-                    self.below(root, &OwnedFd::from(inner), &full, &name, bare, depth + 1)?;
+                    let inner = OwnedFd::from(inner);
+                    self.below(skip, &inner, &full, &name, bare, depth + 1)?;
                 }
                 continue;
             }
             let opened = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => match open(folder, &entry, OFlags::RDONLY) {
+                FileType::RegularFile => match self.open(folder, &entry, OFlags::RDONLY, &stat) {
                     Ok(file) => Some(file),
                     Err(_) => continue,
                 },
@@ -133,17 +179,25 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    fn entry(
-        &mut self,
+    fn open(
+        &self,
+        folder: &OwnedFd,
+        entry: &[u8],
+        flags: OFlags,
         stat: &Stat,
-        name: &[u8],
-        _: &[u8],
-        opened: Option<File>,
-        found: &Found,
-    ) -> io::Result<()> {
-        self.leaf(stat, name, opened, || {
-            fs::readlinkat(&found.fd, c"", Vec::new()).map(std::ffi::CString::into_bytes)
-        })
+    ) -> io::Result<File> {
+        let owners = if flags.contains(OFlags::DIRECTORY) {
+            0o500
+        } else {
+            0o400
+        };
+        if self.insists && stat.st_mode & owners != owners {
+            let mode = Mode::from_raw_mode(stat.st_mode & 0o7777 | owners);
+            let held = open(folder, entry, OFlags::PATH)?;
+            // The entry itself, whatever its name leads to by now.
+            fs::chmod(proc_path(&held), mode)?;
+        }
+        open(folder, entry, flags)
     }
 
     /// A file that was found, for reading.
@@ -152,11 +206,7 @@ impl<W: Write> Packer<W> {
             return Ok(None);
         }
         // The same file, whatever its name leads to by now.
-        let path = format!(
-            "/proc/self/fd/{}",
-            std::os::fd::AsRawFd::as_raw_fd(&found.fd)
-        );
-        File::open(path).map(Some)
+        File::open(proc_path(&found.fd)).map(Some)
     }
 
     fn leaf(
@@ -252,13 +302,18 @@ impl<W: Write> Packer<W> {
     }
 }
 
+fn proc_path(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
 fn folder_name(name: &[u8]) -> Vec<u8> {
     let mut name = name.to_vec();
     name.push(b'/');
     name
 }
 
-fn capability(file: impl AsFd) -> Vec<u8> {
+/// The capabilities that a file gives to those who execute it; empty for none.
+pub(crate) fn capability(file: impl AsFd) -> Vec<u8> {
     let mut value = [0_u8; 64];
     match fs::fgetxattr(file, c"security.capability", &mut value) {
         Ok(length) => value.get(..length).unwrap_or_default().to_vec(),

@@ -83,6 +83,19 @@ impl Root {
         })
     }
 
+    /// Itself.
+    pub(crate) const fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+
+    /// Whether something is of the root's own file system.
+    pub(crate) fn has(&self, what: impl AsFd) -> bool {
+        match (fs::fstat(&self.folder), fs::fstat(what)) {
+            (Ok(root), Ok(what)) => root.st_dev == what.st_dev,
+            _ => false,
+        }
+    }
+
     /// A folder that was found, as the root of an archive.
     pub(crate) fn archive(found: &Found) -> io::Result<Self> {
         let folder = found.fd.try_clone()?;

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Target;
@@ -42,6 +44,36 @@ pub(crate) async fn request(
     limit: usize,
 ) -> io::Result<Response> {
     send(method, uri, Full::new(body), limit).await
+}
+
+/// GETs a body and passes it on in pieces, for whoever takes them. A body that broke off
+/// ends with an error.
+///
+/// # Errors
+/// When the connection fails or the answer is no success; nothing was passed on then.
+pub(crate) async fn get(uri: &Uri, pieces: mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    let (response, connection) = begin(Method::GET, uri, Empty::new()).await?;
+    let status = response.status();
+    if !status.is_success() {
+        connection.abort();
+        return Err(io::Error::other(format!("answered {status}")));
+    }
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let piece = match frame {
+            Ok(frame) => match frame.into_data() {
+                Ok(data) => Ok(data),
+                Err(_trailers) => continue,
+            },
+            Err(error) => Err(io::Error::other(error)),
+        };
+        // Whoever has enough takes no more.
+        if pieces.send(piece).await.is_err() {
+            break;
+        }
+    }
+    connection.abort();
+    Ok(())
 }
 
 /// PUTs a file from its start, again when the connection or the server fails.
@@ -98,6 +130,32 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
+    let (response, connection) = begin(method, uri, body).await?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, limit)
+        .collect()
+        .await
+        .map_err(io::Error::other)?
+        .to_bytes();
+    connection.abort();
+    Ok(Response {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// Sends a request; the head of the response has come when this returns. The task carries
+/// the connection.
+async fn begin<B>(
+    method: Method,
+    uri: &Uri,
+    body: B,
+) -> io::Result<(::http::Response<Incoming>, JoinHandle<hyper::Result<()>>)>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
     let stream = Target::of(uri)?.connect().await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
@@ -115,18 +173,7 @@ where
         .send_request(request)
         .await
         .map_err(io::Error::other)?;
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, limit)
-        .collect()
-        .await
-        .map_err(io::Error::other)?
-        .to_bytes();
-    connection.abort();
-    Ok(Response {
-        status: head.status,
-        headers: head.headers,
-        body,
-    })
+    Ok((response, connection))
 }
 
 /// A file as a body of known length. Reads block, for as long as the page cache

@@ -75,8 +75,8 @@ pub(crate) enum Send {
 pub(crate) enum Heard {
     /// The run is claimed; said once.
     Claimed,
-    /// The report of this number is recorded; said once for each.
-    Recorded(u64),
+    /// The report of this number is recorded, or why it does not count; said once for each.
+    Recorded(u64, Option<String>),
     /// Do this; said once for each number.
     Do(u64, Command),
     /// Nothing new.
@@ -162,10 +162,14 @@ impl Conversation {
                     Heard::Claimed
                 }
             }
-            ControlToAgent::Ack { seq, streams } => {
+            ControlToAgent::Ack {
+                seq,
+                streams,
+                refused,
+            } => {
                 self.streams = self.streams.max(streams);
                 match self.reports.remove(&seq) {
-                    Some(_) => Heard::Recorded(seq),
+                    Some(_) => Heard::Recorded(seq, refused),
                     None => Heard::Nothing,
                 }
             }
@@ -295,6 +299,14 @@ mod tests {
         Duration::from_secs(n)
     }
 
+    fn ack(seq: u64) -> ControlToAgent {
+        ControlToAgent::Ack {
+            seq,
+            streams: 0,
+            refused: None,
+        }
+    }
+
     fn hello() -> Send {
         Send::Message(AgentMessage::Hello {
             version: VERSION,
@@ -341,11 +353,11 @@ mod tests {
         talk.receive(WELCOME);
         assert_eq!(talk.due(secs(9)), [report(1)]);
         assert_eq!(
-            talk.receive(ControlToAgent::Ack { seq: 1, streams: 0 }),
-            Heard::Recorded(1)
+            talk.receive(ack(1)),
+            Heard::Recorded(1, None)
         );
         assert_eq!(
-            talk.receive(ControlToAgent::Ack { seq: 1, streams: 0 }),
+            talk.receive(ack(1)),
             Heard::Nothing
         );
         assert!(talk.is_finished());
@@ -426,7 +438,7 @@ mod tests {
                             Send::Message(AgentMessage::Hello { .. }) => to_agent.push(WELCOME),
                             Send::Message(AgentMessage::Report { seq, .. }) => {
                                 recorded.insert(*seq);
-                                to_agent.push(ControlToAgent::Ack { seq: *seq, streams: 0 });
+                                to_agent.push(ack(*seq));
                             }
                             Send::Message(AgentMessage::CommandDone { id, .. }) => {
                                 told.insert(*id);

@@ -51,10 +51,16 @@ pub(crate) enum LinkEvent {
     Command(u64, Command),
 }
 
-/// A report that nobody will ever acknowledge: the link is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the report was not recorded before the link was closed")]
-pub(crate) struct Unrecorded;
+/// Why a report is not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum Unrecorded {
+    /// Nobody will ever acknowledge it.
+    #[error("the report was not recorded before the link was closed")]
+    Closed,
+    /// It does not count; the control plane's sentence.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// A handle to the link. Clones are the same link.
 #[derive(Debug, Clone)]
@@ -71,7 +77,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     conversation: Conversation,
-    recorded: HashMap<u64, oneshot::Sender<()>>,
+    recorded: HashMap<u64, oneshot::Sender<Result<(), Unrecorded>>>,
     closing: bool,
     ended: bool,
 }
@@ -146,7 +152,7 @@ impl Link {
             }
         }
         self.0.wake.notify_one();
-        recorded.map(|result| result.map_err(|_| Unrecorded))
+        recorded.map(|result| result.unwrap_or(Err(Unrecorded::Closed)))
     }
 
     /// Says how a command went.
@@ -362,9 +368,9 @@ where
             Heard::Claimed => {
                 let _ = events.send(LinkEvent::Claimed);
             }
-            Heard::Recorded(seq) => {
+            Heard::Recorded(seq, refused) => {
                 if let Some(tell) = state.recorded.remove(&seq) {
-                    let _ = tell.send(());
+                    let _ = tell.send(refused.map_or(Ok(()), |why| Err(Unrecorded::Refused(why))));
                 }
             }
             Heard::Do(id, command) => {

@@ -6,4 +6,4 @@ mod conversation;
 mod link;
 mod socket;
 
-pub(crate) use link::{Link, LinkEvent};
+pub(crate) use link::{Link, LinkEvent, Unrecorded};

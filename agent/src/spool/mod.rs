@@ -23,7 +23,9 @@ use sockerless_shared::protocol::stdcopy::OutputStream;
 use sockerless_shared::timestamp::Timestamp;
 use tokio::sync::Notify;
 
-use ring::{Ring, nameless_file};
+pub(crate) use ring::nameless_file;
+
+use ring::Ring;
 
 /// Largest spool on a disk, in bytes.
 const DISK_CAPACITY: u64 = 256 * 1024 * 1024;

@@ -1,37 +1,140 @@
-//! `docker cp` and `docker export`: a head of the agent's own, and an archive.
+//! `docker cp`, `docker export` and `docker diff`: a head of the agent's own, and an archive
+//! or a list.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use sockerless_shared::protocol::control::Report;
+use sockerless_shared::protocol::kept::{Kept, MAX_KEPT_BYTES, MAX_KEPT_ENTRIES};
+use sockerless_shared::spec::Runtime;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::answer::{Failure, Head, answer, done, fail};
+use super::answer::{Failure, Head, answer, done, fail, whole};
 use super::output::give;
-use super::{Active, Gone};
+use super::{Active, Gone, Session};
+use crate::cleanup::Scratch;
+use crate::files::changes::{Change, all_new, changes as changes_of};
+use crate::files::channel::{PIECE_BYTES, Pieces, Received, WAITING_PIECES};
 use crate::files::extract::{ExtractError, Options, extract, is_read_only};
+use crate::files::kept::keep;
+use crate::files::layers::Layers;
 use crate::files::pack::Packer;
 use crate::files::path::{absolute, base};
 use crate::files::root::{Found, Root, Search};
 use crate::files::stat::path_stat;
 use crate::process::errno;
 use crate::process::user::Accounts;
+use crate::relay::{Link, Unrecorded};
 
-/// Bytes of an archive that are collected before they are sent.
-const PIECE_BYTES: usize = 256 * 1024;
+/// What the files of a run depend on.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Where the container runs.
+    pub(crate) runtime: Runtime,
+    /// Its root's two halves, where they can be told apart.
+    pub(crate) layers: Option<Arc<Layers>>,
+    /// Why what the last run left in `/tmp` is not there, if it is not.
+    pub(crate) lost: Option<String>,
+    /// What keeps changes that clients make, where no process of the container runs that
+    /// could see them.
+    pub(crate) keeper: Option<Keeper>,
+}
 
-/// Pieces that wait for a slow client; then the packing waits too.
-const WAITING_PIECES: usize = 4;
+/// Keeps `/tmp` after each change.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// What is kept.
+    pub(crate) scratch: Scratch,
+    /// Where.
+    pub(crate) url: String,
+    /// To tell the control plane.
+    pub(crate) link: Link,
+    /// How long it may take.
+    pub(crate) within: Duration,
+}
+
+impl Keeper {
+    async fn keep(&self) -> Result<(), Failure> {
+        let kept = keep(&self.scratch, &self.url, self.within).await;
+        match &kept {
+            Kept::Nothing | Kept::Stored { .. } => {}
+            Kept::TooMuch { .. } => {
+                return Err(Failure::new(
+                    413,
+                    format!(
+                        "of a container that does not run, {MAX_KEPT_ENTRIES} files of {} MiB altogether are kept below /tmp under the runtime \
+                         function, and with these it would be more: copy them while it runs, or use --runtime microvm",
+                        MAX_KEPT_BYTES / (1024 * 1024)
+                    ),
+                ));
+            }
+            Kept::Lost { reason } => {
+                return Err(Failure::new(
+                    500,
+                    format!("the files could not be stored: {reason}"),
+                ));
+            }
+        }
+        let recorded = self.link.report(Report::Changed { kept }).await;
+        recorded.map_err(|error| match error {
+            Unrecorded::Refused(why) => Failure::new(409, why),
+            Unrecorded::Closed => Failure::new(500, error.to_string()),
+        })
+    }
+}
+
+impl Place {
+    /// Whether names lead to what the last run left, and that is not there.
+    fn check(&self, names: &[Vec<u8>]) -> Result<(), Failure> {
+        match &self.lost {
+            Some(why) if names.first().is_none_or(|name| name == b"tmp") => {
+                Err(Failure::new(501, why.clone()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn read_only(&self) -> Failure {
+        Failure::new(
+            400,
+            match self.runtime {
+                Runtime::Microvm => "container rootfs is marked read-only",
+                Runtime::Function => {
+                    "container rootfs is marked read-only: under the runtime function only /tmp can be written to; use --runtime microvm"
+                }
+            },
+        )
+    }
+}
+
+/// The session's files, once they are there.
+async fn place(session: &Session) -> Result<(Arc<Place>, Root), Failure> {
+    if let Err(why) = session.begun().await {
+        return Err(Failure::new(500, why));
+    }
+    Ok((Arc::clone(&session.place), open_root()?))
+}
 
 /// Finds what a client names. Messages are Docker's.
-fn find(root: &Root, container: &str, path: &str, follow: bool) -> Result<Found, Failure> {
-    match root.find(path.as_bytes(), follow) {
-        Ok(Search::Found(found)) => Ok(found),
-        Ok(Search::Missing(_)) => Err(missing(container, path)),
+fn find(place: &Place, root: &Root, container: &str, path: &str) -> Result<Found, Failure> {
+    match root.find(path.as_bytes(), false) {
+        Ok(Search::Found(found)) => {
+            // The root as a whole is what it is; its archive is another matter.
+            if !found.names.is_empty() {
+                place.check(&found.names)?;
+            }
+            Ok(found)
+        }
+        Ok(Search::Missing(names)) => {
+            place.check(&names)?;
+            Err(missing(container, path))
+        }
         Err(error) => Err(refused("lstat", path, &error)),
     }
 }
@@ -67,13 +170,14 @@ fn stat_head(status_type: &str, root: &Root, path: &str, found: &Found) -> Resul
 
 /// Tells what is at a path.
 pub(super) async fn stat<W: AsyncWrite + Unpin>(
+    session: &Session,
     container: &str,
     path: &str,
     send: &mut W,
 ) -> Result<(), Gone> {
-    let told = open_root().and_then(|root| {
+    let told = place(session).await.and_then(|(place, root)| {
         let path = absolute(path);
-        let found = find(&root, container, &path, false)?;
+        let found = find(&place, &root, container, &path)?;
         stat_head("", &root, &path, &found)
     });
     match told {
@@ -84,14 +188,17 @@ pub(super) async fn stat<W: AsyncWrite + Unpin>(
 
 /// Sends an archive of what is at a path.
 pub(super) async fn get<W: AsyncWrite + Unpin>(
+    session: &Session,
     container: &str,
     given: &str,
     send: &mut W,
-    active: &Active,
 ) -> Result<(), Gone> {
-    let begun = open_root().and_then(|root| {
+    let begun = place(session).await.and_then(|(place, root)| {
         let path = absolute(given);
-        let found = find(&root, container, &path, false)?;
+        let found = find(&place, &root, container, &path)?;
+        if found.names.is_empty() {
+            place.check(&[])?;
+        }
         let head = stat_head("application/x-tar", &root, &path, &found)?;
         let name = match base(&path) {
             "/" => "",
@@ -102,7 +209,7 @@ pub(super) async fn get<W: AsyncWrite + Unpin>(
     match begun {
         Ok((head, root, found, name)) => {
             answer(send, head).await?;
-            archive(root, found, name, false, send, active).await
+            archive(root, found, name, false, send, &session.active).await
         }
         Err(failure) => fail(send, failure).await,
     }
@@ -110,17 +217,59 @@ pub(super) async fn get<W: AsyncWrite + Unpin>(
 
 /// Sends an archive of the whole root.
 pub(super) async fn export<W: AsyncWrite + Unpin>(
+    session: &Session,
     send: &mut W,
-    active: &Active,
 ) -> Result<(), Gone> {
-    let begun = open_root().and_then(|root| {
-        let found = find(&root, "", "/", false)?;
+    let begun = place(session).await.and_then(|(place, root)| {
+        place.check(&[])?;
+        let found = find(&place, &root, "", "/")?;
         Ok((root, found))
     });
     match begun {
         Ok((root, found)) => {
             answer(send, Head::ok("application/octet-stream")).await?;
-            archive(root, found, Vec::new(), true, send, active).await
+            archive(root, found, Vec::new(), true, send, &session.active).await
+        }
+        Err(failure) => fail(send, failure).await,
+    }
+}
+
+/// Tells what differs from the image.
+pub(super) async fn changes<W: AsyncWrite + Unpin>(
+    session: &Session,
+    send: &mut W,
+) -> Result<(), Gone> {
+    let compared = async {
+        let (place, root) = place(session).await?;
+        place.check(&[])?;
+        let work = move || match (&place.layers, place.runtime) {
+            (Some(layers), Runtime::Function | Runtime::Microvm) => changes_of(layers, &root),
+            // Nothing else can be written to.
+            (None, Runtime::Function) => match root.find(b"/tmp", true)? {
+                Search::Found(found) => all_new(&root, &found),
+                Search::Missing(_) => Ok(Vec::new()),
+            },
+            (None, Runtime::Microvm) => Err(io::Error::other(
+                "the sandbox does not tell what the image has from what the container wrote",
+            )),
+        };
+        let compared = spawn_blocking(work).await.map_err(io::Error::other);
+        compared
+            .and_then(|compared| compared)
+            .map_err(|error| Failure::new(500, error.to_string()))
+    };
+    match compared.await {
+        // So Go writes a list that was never begun.
+        Ok(changes) if changes.is_empty() => whole(send, &()).await,
+        Ok(changes) => {
+            answer(send, Head::ok("application/json")).await?;
+            let told: Vec<_> = changes.iter().map(Change::told).collect();
+            let mut text = serde_json::to_vec(&told).map_err(|_| Gone)?;
+            text.push(b'\n');
+            for piece in text.chunks(PIECE_BYTES) {
+                give(send, piece, &session.active).await?;
+            }
+            Ok(())
         }
         Err(failure) => fail(send, failure).await,
     }
@@ -136,10 +285,7 @@ async fn archive<W: AsyncWrite + Unpin>(
 ) -> Result<(), Gone> {
     let (pieces, mut packed) = mpsc::channel(WAITING_PIECES);
     let packing: JoinHandle<io::Result<()>> = spawn_blocking(move || {
-        let mut packer = Packer::new(Pieces {
-            pieces,
-            buffer: Vec::new(),
-        });
+        let mut packer = Packer::new(Pieces::new(pieces));
         packer.add(&root, &found, &name, inside)?;
         packer.finish().map(drop)
     });
@@ -158,21 +304,21 @@ async fn archive<W: AsyncWrite + Unpin>(
 }
 
 /// Extracts a client's archive.
-#[allow(clippy::too_many_arguments)] // the grant's fields, and the stream
 pub(super) async fn put<R, W>(
+    session: &Session,
     container: &str,
     given: &str,
     keep_kinds: bool,
     owner: Option<&str>,
     mut recv: R,
     send: &mut W,
-    active: &Arc<Active>,
 ) -> Result<(), Gone>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin,
 {
-    let begun = open_root().and_then(|root| {
+    let active = &session.active;
+    let begun = place(session).await.and_then(|(place, root)| {
         let path = absolute(given);
         let found = match root.find(path.as_bytes(), true) {
             Ok(Search::Found(found)) => found,
@@ -183,7 +329,7 @@ where
             return Err(Failure::new(400, "extraction point is not a directory"));
         }
         if found.machines || is_read_only(&found.fd) {
-            return Err(Failure::new(400, "container rootfs is marked read-only"));
+            return Err(place.read_only());
         }
         let owner = match owner {
             None => None,
@@ -193,22 +339,15 @@ where
                 Some((user.uid, user.gid))
             }
         };
-        Ok((found, Options { keep_kinds, owner }))
+        Ok((place, found, Options { keep_kinds, owner }))
     });
-    let (found, options) = match begun {
+    let (place, found, options) = match begun {
         Ok(begun) => begun,
         Err(failure) => return fail(send, failure).await,
     };
     let (pieces, received) = mpsc::channel::<io::Result<Bytes>>(WAITING_PIECES);
     let mut extraction = spawn_blocking(move || {
-        extract(
-            Received {
-                received,
-                piece: Bytes::new(),
-            },
-            &found,
-            options,
-        )
+        extract(Received::new(received), &found, options)
     });
     let feed = async {
         let mut buffer = bytes::BytesMut::new();
@@ -237,8 +376,18 @@ where
         () = feed => return Err(Gone),
     };
     match outcome {
-        Ok(Ok(())) => done(send).await,
-        Ok(Err(error)) => fail(send, extraction_failure(container, given, &error)).await,
+        Ok(Ok(())) => {
+            if let Some(keeper) = &place.keeper
+                && let Err(failure) = keeper.keep().await
+            {
+                return fail(send, failure).await;
+            }
+            done(send).await
+        }
+        Ok(Err(error)) => {
+            let failure = extraction_failure(&place, container, given, &error);
+            fail(send, failure).await
+        }
         Err(_) => {
             fail(
                 send,
@@ -249,60 +398,19 @@ where
     }
 }
 
-fn extraction_failure(container: &str, path: &str, error: &ExtractError) -> Failure {
+fn extraction_failure(
+    place: &Place,
+    container: &str,
+    path: &str,
+    error: &ExtractError,
+) -> Failure {
     match error {
         ExtractError::Files(files) if files.raw_os_error() == Some(libc::ENOENT) => {
             missing(container, path)
         }
         ExtractError::Files(files) if files.raw_os_error() == Some(libc::EROFS) => {
-            Failure::new(400, "container rootfs is marked read-only")
+            place.read_only()
         }
         error => Failure::new(500, error.to_string()),
-    }
-}
-
-/// Collects what is written and passes it on in pieces.
-struct Pieces {
-    pieces: mpsc::Sender<Bytes>,
-    buffer: Vec<u8>,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(data);
-        if self.buffer.len() >= PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES + 4096));
-        self.pieces
-            .blocking_send(piece.into())
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-/// What a client sends, for a thread of its own.
-struct Received {
-    received: mpsc::Receiver<io::Result<Bytes>>,
-    piece: Bytes,
-}
-
-impl Read for Received {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.received.blocking_recv() {
-                Some(piece) => self.piece = piece?,
-                None => return Ok(0),
-            }
-        }
-        let read = buffer.len().min(self.piece.len());
-        self.piece.copy_to_slice(&mut buffer[..read]);
-        Ok(read)
     }
 }

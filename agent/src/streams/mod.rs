@@ -30,6 +30,7 @@ use crate::container::Container;
 use crate::relay::Link;
 
 pub(crate) use exec::run_detached;
+pub(crate) use files::{Keeper, Place};
 pub(crate) use serve::Gone;
 
 /// How long after the end of a run a client that takes nothing is waited for.
@@ -46,6 +47,9 @@ pub(crate) enum Phase {
     Ended(Arc<Container>),
     /// It could not be started, and that is recorded.
     Failed,
+    /// There is nothing to start: only the files are asked for. Why they are not there, if
+    /// they are not.
+    Visited(Option<String>),
 }
 
 /// What every stream needs.
@@ -61,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) link: Link,
     /// The streams at work.
     pub(crate) active: Arc<Active>,
+    /// What the files depend on.
+    pub(crate) place: Arc<Place>,
 }
 
 impl Session {
@@ -72,13 +78,24 @@ impl Session {
             .await;
         match settled.as_deref() {
             Ok(Phase::Running(container) | Phase::Ended(container)) => Some(Arc::clone(container)),
-            Ok(Phase::Starting | Phase::Failed) | Err(_) => None,
+            Ok(Phase::Starting | Phase::Failed | Phase::Visited(_)) | Err(_) => None,
         }
     }
 
     /// Resolves when the process runs, or never will.
-    pub(crate) async fn begun(&self) {
+    ///
+    /// # Errors
+    /// When the container's files are not there; why.
+    pub(crate) async fn begun(&self) -> Result<(), String> {
         let _ = self.container().await;
+        match &*self.phase.borrow() {
+            Phase::Visited(Some(why)) => Err(why.clone()),
+            Phase::Visited(None)
+            | Phase::Starting
+            | Phase::Running(_)
+            | Phase::Ended(_)
+            | Phase::Failed => Ok(()),
+        }
     }
 
     /// Resolves when the end of the run is recorded.
@@ -86,7 +103,7 @@ impl Session {
         let mut phase = self.phase.clone();
         // An error means that the run is gone altogether.
         let _ = phase
-            .wait_for(|phase| matches!(phase, Phase::Ended(_) | Phase::Failed))
+            .wait_for(|phase| matches!(phase, Phase::Ended(_) | Phase::Failed | Phase::Visited(_)))
             .await;
     }
 }

@@ -86,12 +86,10 @@ where
             logs::logs(session, &query, follow, send, gone).await
         }
         Operation::PathStat { container, path } => {
-            session.begun().await;
-            files::stat(&container, &path, send).await
+            files::stat(session, &container, &path, send).await
         }
         Operation::ArchiveGet { container, path } => {
-            session.begun().await;
-            files::get(&container, &path, send, &session.active).await
+            files::get(session, &container, &path, send).await
         }
         Operation::ArchivePut {
             container,
@@ -99,14 +97,11 @@ where
             keep_kinds,
             owner,
         } => {
-            session.begun().await;
-            let (owner, active) = (owner.as_deref(), &session.active);
-            files::put(&container, &path, keep_kinds, owner, recv, send, active).await
+            let owner = owner.as_deref();
+            files::put(session, &container, &path, keep_kinds, owner, recv, send).await
         }
-        Operation::Export => {
-            session.begun().await;
-            files::export(send, &session.active).await
-        }
+        Operation::Export => files::export(session, send).await,
+        Operation::Changes => files::changes(session, send).await,
         Operation::Stats {
             name,
             id,

@@ -339,7 +339,11 @@ impl Shared {
                 if state.seen_reports.insert((run.clone(), seq)) {
                     self.reports.send(report).unwrap();
                 }
-                ControlToAgent::Ack { seq, streams: 0 }
+                ControlToAgent::Ack {
+                    seq,
+                    streams: 0,
+                    refused: None,
+                }
             }
             AgentMessage::CommandDone { id, error } => {
                 *state.done_counts.entry(id).or_default() += 1;

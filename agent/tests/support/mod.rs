@@ -18,7 +18,8 @@ use sockerless_shared::logs::Record;
 use sockerless_shared::logs::spool::decode_all;
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::{Command, ExitStatus, LogSpool, Report};
-use sockerless_shared::protocol::invocation::Invocation;
+use sockerless_shared::protocol::invocation::{Errand, Invocation};
+use sockerless_shared::protocol::kept::KeptFiles;
 use sockerless_shared::protocol::mac::{Key, Token};
 use sockerless_shared::protocol::stdcopy::OutputStream;
 use sockerless_shared::spec::{Confinement, ContainerSpec, ProcessSpec, Runtime};
@@ -101,6 +102,8 @@ impl World {
             relay_url: self.gateway.url.clone(),
             log_upload_url: format!("http://{}/blob", self.server.authority),
             spec,
+            errand: Errand::Run,
+            kept: KeptFiles::default(),
         };
         self.gateway.expect(&invocation);
         invocation
@@ -119,8 +122,12 @@ impl World {
             match self.report().await {
                 Report::Exited { status, logs, .. } => return (status, logs),
                 Report::StartFailed { failure, .. } => panic!("start failed: {failure:?}"),
-                Report::Started { .. } | Report::ExecStarted { .. } | Report::ExecExited { .. } => {
-                }
+                Report::Started { .. }
+                | Report::ExecStarted { .. }
+                | Report::ExecExited { .. }
+                | Report::Changed { .. }
+                | Report::LayerStored { .. }
+                | Report::Left => {}
             }
         }
     }

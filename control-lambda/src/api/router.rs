@@ -63,6 +63,8 @@ enum Operation<'a> {
     ContainerArchiveInfo(&'a str),
     PutContainerArchive(&'a str),
     ContainerExport(&'a str),
+    ContainerChanges(&'a str),
+    ImageCommit,
     ContainerStats(&'a str),
     ContainerTop(&'a str),
     ContainerRename(&'a str),
@@ -112,6 +114,8 @@ impl<'a> Operation<'a> {
             ("HEAD", ["containers", id, "archive"]) => Self::ContainerArchiveInfo(id),
             ("PUT", ["containers", id, "archive"]) => Self::PutContainerArchive(id),
             ("GET", ["containers", id, "export"]) => Self::ContainerExport(id),
+            ("GET", ["containers", id, "changes"]) => Self::ContainerChanges(id),
+            ("POST", ["commit"]) => Self::ImageCommit,
             ("GET", ["containers", id, "stats"]) => Self::ContainerStats(id),
             ("GET", ["containers", id, "top"]) => Self::ContainerTop(id),
             ("POST", ["containers", id, "rename"]) => Self::ContainerRename(id),
@@ -134,8 +138,8 @@ impl<'a> Operation<'a> {
             ("POST", ["exec", id, "start"]) => Self::ExecStart(id),
             ("GET", ["exec", id, "json"]) => Self::ExecInspect(id),
             ("POST", ["exec", id, "resize"]) => Self::ExecResize(id),
-            ("GET", ["containers", id, name @ ("changes" | "checkpoints")]) => Self::Missing {
-                operation: missing_name(name),
+            ("GET", ["containers", id, "checkpoints"]) => Self::Missing {
+                operation: "checkpoint",
                 container: Some(id),
             },
             ("GET", ["containers", id, "attach", "ws"]) => Self::ContainerAttachWebsocket(id),
@@ -155,8 +159,7 @@ impl<'a> Operation<'a> {
             ("GET", ["events"]) => Self::missing("events"),
             ("GET", ["system", "df"]) => Self::missing("system df"),
             ("POST", ["auth"]) => Self::missing("login"),
-            ("POST", ["build" | "session" | "grpc"])
-            | ("POST", ["build", "prune"] | ["commit"]) => Self::missing("build"),
+            ("POST", ["build" | "session" | "grpc"] | ["build", "prune"]) => Self::missing("build"),
             ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["networks", ..]) => {
                 Self::missing("network")
             }
@@ -210,6 +213,8 @@ impl<'a> Operation<'a> {
             Self::ContainerArchiveInfo(id) => containers::archive::info(context, id).await,
             Self::PutContainerArchive(id) => containers::archive::put(context, id).await,
             Self::ContainerExport(id) => containers::archive::export(context, id).await,
+            Self::ContainerChanges(id) => containers::archive::changes(context, id).await,
+            Self::ImageCommit => images::commit::commit(context).await,
             Self::ContainerStats(id) => containers::stats::stats(context, id).await,
             Self::ContainerTop(id) => containers::top::top(context, id).await,
             Self::ContainerRename(id) => containers::rename::rename(context, id).await,
@@ -245,20 +250,12 @@ impl<'a> Operation<'a> {
 const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
                            to connect this node to swarm and try again.";
 
-const fn missing_name(segment: &str) -> &'static str {
-    match segment.as_bytes() {
-        b"changes" => "diff",
-        _ => "checkpoint",
-    }
-}
-
 /// What to do instead, for each operation that is not there.
 fn not_implemented(operation: &str) -> String {
     let instead = match operation {
         "build" => {
             "build elsewhere and bring the image with `docker save | docker load` or through a registry"
         }
-        "diff" => "use `docker exec` with find -newer",
         "update" => "remove the container and create it with the new limits",
         "container prune" => "use `docker rm $(docker ps -aq -f status=exited)`",
         "events" => "use `docker wait` or `docker ps`",

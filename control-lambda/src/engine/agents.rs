@@ -9,6 +9,7 @@ use sockerless_shared::protocol::control::{
 
 use sockerless_shared::answer::{Part, StreamTarget};
 use sockerless_shared::protocol::grant::Operation;
+use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::apply::is_repetition;
@@ -16,7 +17,7 @@ use super::{Control, EngineError, settle};
 use crate::store::execs::ExecState;
 use crate::store::peers::Peer;
 use crate::store::runs::{PendingCommand, RunRecord};
-use crate::store::waiters::{AGENTS, Wait};
+use crate::store::waiters::{AGENTS, Wait, Waiter};
 
 impl Control {
     pub(crate) async fn agent_message(
@@ -31,9 +32,13 @@ impl Control {
                 certificate_sha256,
             } => self.agent_hello(connection, run, certificate_sha256).await,
             AgentMessage::Report { seq, report } => {
-                self.agent_report(run, report).await?;
+                let refused = self.agent_report(run, report).await?;
                 let streams = self.store.run(run).await?.map_or(0, |run| run.streams);
-                let ack = ControlToAgent::Ack { seq, streams };
+                let ack = ControlToAgent::Ack {
+                    seq,
+                    streams,
+                    refused,
+                };
                 self.post_or_forget(connection, serde_json::to_string(&ack)?)
                     .await;
                 Ok(())
@@ -85,26 +90,41 @@ impl Control {
         run: &RunId,
         record: &RunRecord,
     ) -> Result<(), EngineError> {
+        if record.visit.is_some() {
+            return self.open_visit(run, record).await;
+        }
         for waiter in self.store.waiters(&record.container, AGENTS).await? {
             let Wait::Agent { operation } = &waiter.wait else {
                 continue;
             };
-            let Some(meta) = self.store.answer(&waiter.answer).await? else {
-                self.store.take_waiter(&record.container, &waiter).await?;
-                continue;
-            };
-            let target = self
-                .stream_target(run, record, &meta.peer, operation.clone())
-                .await?;
-            if let Some(target) = target
-                && self.store.take_waiter(&record.container, &waiter).await?
-            {
-                self.deliver(
-                    &waiter.answer,
-                    vec![stream_part(operation, target), Part::End],
-                )
-                .await?;
-            }
+            self.open_waiting(run, record, &waiter, operation).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens the stream that somebody waits for, if the agent can take it.
+    pub(super) async fn open_waiting(
+        &self,
+        run: &RunId,
+        record: &RunRecord,
+        waiter: &Waiter,
+        operation: &Operation,
+    ) -> Result<(), EngineError> {
+        let Some(meta) = self.store.answer(&waiter.answer).await? else {
+            self.store.take_waiter(&record.container, waiter).await?;
+            return Ok(());
+        };
+        let target = self
+            .stream_target(run, record, &meta.peer, operation.clone())
+            .await?;
+        if let Some(target) = target
+            && self.store.take_waiter(&record.container, waiter).await?
+        {
+            self.deliver(
+                &waiter.answer,
+                vec![stream_part(operation, target), Part::End],
+            )
+            .await?;
         }
         Ok(())
     }
@@ -125,12 +145,22 @@ impl Control {
         Ok(())
     }
 
-    async fn agent_report(&self, run: &RunId, report: Report) -> Result<(), EngineError> {
+    /// Records a report. Returns why it does not count, if it does not.
+    async fn agent_report(
+        &self,
+        run: &RunId,
+        report: Report,
+    ) -> Result<Option<String>, EngineError> {
         let Some(record) = self.store.run(run).await? else {
-            return Ok(());
+            return Ok(None);
         };
         match report {
-            Report::Started { at, pid } => self.process_started(run, &record, at, pid).await,
+            Report::Changed { kept } => return self.files_changed(run, &record, kept).await,
+            Report::LayerStored { command, error } => {
+                self.command_done(run, command, error).await?;
+            }
+            Report::Left => self.visit_over(run, &record).await?,
+            Report::Started { at, pid } => self.process_started(run, &record, at, pid).await?,
             Report::StartFailed { at, failure } => {
                 self.keep_logs(run, &empty_spool()).await?;
                 let failure = StartFailure {
@@ -145,16 +175,22 @@ impl Control {
                         failure,
                     },
                 )
-                .await
+                .await?;
             }
-            Report::Exited { at, status, logs } => {
+            Report::Exited {
+                at,
+                status,
+                logs,
+                kept,
+            } => {
                 self.keep_logs(run, &logs).await?;
                 let input = self.ended_by_agent(run, at, &status);
-                self.step_by_report(&record, input).await
+                self.step_with_files(&record, input, kept).await?;
             }
-            Report::ExecStarted { exec, pid } => self.exec_started(&record, &exec, pid).await,
-            Report::ExecExited { exec, code } => self.exec_exited(&record, &exec, code).await,
+            Report::ExecStarted { exec, pid } => self.exec_started(&record, &exec, pid).await?,
+            Report::ExecExited { exec, code } => self.exec_exited(&record, &exec, code).await?,
         }
+        Ok(None)
     }
 
     async fn process_started(
@@ -189,8 +225,17 @@ impl Control {
     /// Steps; a report that arrives again finds its work done, but perhaps not
     /// what follows from it.
     async fn step_by_report(&self, record: &RunRecord, input: Input) -> Result<(), EngineError> {
+        self.step_with_files(record, input, None).await
+    }
+
+    async fn step_with_files(
+        &self,
+        record: &RunRecord,
+        input: Input,
+        kept: Option<Kept>,
+    ) -> Result<(), EngineError> {
         match self
-            .apply(&record.namespace, &record.container, input)
+            .apply_with_files(&record.namespace, &record.container, input, kept)
             .await
         {
             Ok(_) | Err(EngineError::NoSuchContainer(_)) => Ok(()),
@@ -301,8 +346,14 @@ impl Control {
             | Command::Kill { .. }
             | Command::Resize { .. }
             | Command::ResizeExec { .. }
+            | Command::StoreLayer { .. }
             | Command::StartExec { .. } => None,
         };
+        if let Some(commit) = pending.commit.as_deref() {
+            return self
+                .layer_stored(commit.clone(), pending, error.as_deref())
+                .await;
+        }
         if let Some(input) = paused
             && error.is_none()
             && let Some(record) = self.store.run(run).await?
@@ -324,7 +375,10 @@ impl Control {
 const fn success_status(command: &Command) -> u16 {
     match command {
         Command::Stop { .. } | Command::Kill { .. } | Command::Pause | Command::Unpause => 204,
-        Command::Resize { .. } | Command::ResizeExec { .. } | Command::StartExec { .. } => 200,
+        Command::Resize { .. }
+        | Command::ResizeExec { .. }
+        | Command::StartExec { .. }
+        | Command::StoreLayer { .. } => 200,
     }
 }
 

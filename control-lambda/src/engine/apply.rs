@@ -1,13 +1,16 @@
 //! One lifecycle input to one container: load, step, save, act.
 
 use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
-use sockerless_shared::lifecycle::{Effect, Event, Input, Refusal, StartResult, step};
+use sockerless_shared::lifecycle::{
+    Effect, Event, Input, Lifecycle, Refusal, StartResult, step,
+};
 use sockerless_shared::protocol::control::{Command, ControlToAgent, StartFailure};
+use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::{Control, EngineError};
-use crate::store::containers::{Container, MAX_REMEMBERED_RUNS};
+use crate::store::containers::{Container, Files, MAX_REMEMBERED_RUNS};
 use crate::store::runs::PendingCommand;
 
 impl Control {
@@ -22,21 +25,37 @@ impl Control {
         id: &ContainerId,
         input: Input,
     ) -> Result<Container, EngineError> {
+        self.apply_with_files(namespace, id, input, None).await
+    }
+
+    /// The same for an input that ends a run, with what was kept of its files.
+    ///
+    /// # Errors
+    /// As [`Control::apply`].
+    pub(crate) async fn apply_with_files(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        input: Input,
+        kept: Option<Kept>,
+    ) -> Result<Container, EngineError> {
         let now = self.environment.now();
         let changed = self
             .store
             .update_container(namespace, id, |container| {
                 let (next, effects) = step(&container.lifecycle, input.clone(), now)?;
-                container.lifecycle = next;
+                let before = std::mem::replace(&mut container.lifecycle, next);
                 if let Input::Start { run, .. } = &input {
                     remember_run(&mut container.runs, run);
                 }
-                Ok::<_, EngineError>(effects)
+                let superseded = files_after(&before, container, &input, kept.as_ref());
+                Ok::<_, EngineError>((effects, superseded))
             })
             .await?;
-        let Some((container, effects)) = changed else {
+        let Some((container, (effects, superseded))) = changed else {
             return Err(EngineError::NoSuchContainer(id.clone()));
         };
+        self.forget_files(superseded).await?;
         self.act(&container, effects).await?;
         Ok(container)
     }
@@ -71,10 +90,7 @@ impl Control {
                 Effect::Tell { run, command } => {
                     self.tell(
                         &run,
-                        PendingCommand {
-                            command,
-                            answer: None,
-                        },
+                        PendingCommand::plain(command, None),
                     )
                     .await?;
                 }
@@ -103,6 +119,7 @@ impl Control {
             | Command::Kill { .. }
             | Command::Resize { .. }
             | Command::ResizeExec { .. }
+            | Command::StoreLayer { .. }
             | Command::StartExec { .. } => None,
         };
         if let Some(stop) = stop
@@ -172,10 +189,7 @@ impl Control {
                     let answer = (told == command).then(|| answer.clone());
                     self.tell(
                         &run,
-                        PendingCommand {
-                            command: told,
-                            answer,
-                        },
+                        PendingCommand::plain(told, answer),
                     )
                     .await?;
                 }
@@ -230,6 +244,34 @@ impl Control {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whose files a container has once a run is over: those that the run kept. Returns those
+/// that are not needed any more.
+fn files_after(
+    before: &Lifecycle,
+    container: &mut Container,
+    input: &Input,
+    kept: Option<&Kept>,
+) -> Option<Files> {
+    if container.shape.runtime != Runtime::Function {
+        return None;
+    }
+    let run = &before.run.as_ref()?.id;
+    let began = !matches!(input, Input::StartFailed { .. });
+    let is_over = container.lifecycle.current_run().is_none();
+    let ended = before.current_run().is_some() && is_over && began;
+    // The agent's own word comes after the platform's.
+    let corrected =
+        kept.is_some() && is_over && container.files.as_ref().is_some_and(|f| f.by == *run);
+    if !ended && !corrected {
+        return None;
+    }
+    let kept = kept.cloned().unwrap_or_else(|| Kept::Lost {
+        reason: "its environment ended before it could keep anything".to_owned(),
+    });
+    let by = run.clone();
+    container.files.replace(Files { by, kept })
 }
 
 fn remember_run(runs: &mut Vec<RunId>, run: &RunId) {

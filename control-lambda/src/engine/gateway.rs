@@ -112,6 +112,18 @@ impl Control {
             record.token_expires,
             self.environment.now(),
         )?;
+        if record.visit.is_some() {
+            match self.claim_visit(run, &nonce).await {
+                Ok(true) => {}
+                Ok(false) => return Err(refused(403, "the visit is another agent's")),
+                Err(error) => return Err(refused(503, &error.to_string())),
+            }
+            let who = Connected::Agent { run: run.clone() };
+            return self
+                .note_connection(connection, &who)
+                .await
+                .map_err(unavailable);
+        }
         let claim = Input::Claim {
             run: run.clone(),
             nonce,

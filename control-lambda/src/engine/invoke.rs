@@ -8,15 +8,17 @@ use sockerless_shared::ids::{FunctionName, PeerId, RunId};
 use sockerless_shared::lifecycle::{Evidence, Input};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::StartFailure;
-use sockerless_shared::protocol::invocation::{Invocation, MAX_PAYLOAD_BYTES};
+use sockerless_shared::protocol::invocation::{Errand, Invocation, MAX_PAYLOAD_BYTES};
+use sockerless_shared::protocol::kept::KeptFiles;
 use sockerless_shared::protocol::mac::Token;
+use sockerless_shared::timestamp::Timestamp;
 
 use super::settle::log_blob;
 use super::{Control, EngineError};
 use crate::api::containers::spec;
 use crate::ports::function_host::{HostError, InvocationEnd, InvocationEvents};
 use crate::store::containers::Container;
-use crate::store::runs::RunRecord;
+use crate::store::runs::{RunRecord, Visit};
 
 /// How long after its deadline a run's token and log upload are still good.
 const AFTER_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -60,13 +62,27 @@ impl Control {
     }
 
     async fn try_invoke(&self, container: &Container, run: &RunId) -> Result<(), EngineError> {
-        let token = Token::from_random(self.environment.random());
-        let peer = PeerId::from_random(self.environment.random());
         let deadline = container
             .lifecycle
             .run
             .as_ref()
             .and_then(|run| run.deadline);
+        let credentials = self.new_run(container, run, deadline, None).await?;
+        let kept = self.kept_files(container, run, deadline).await?;
+        self.hand_over(container, run, credentials, deadline, Errand::Run, kept)
+            .await
+    }
+
+    /// Stores a new run, and returns what its agent is to have.
+    pub(super) async fn new_run(
+        &self,
+        container: &Container,
+        run: &RunId,
+        deadline: Option<Timestamp>,
+        visit: Option<Visit>,
+    ) -> Result<(PeerId, Token), EngineError> {
+        let token = Token::from_random(self.environment.random());
+        let peer = PeerId::from_random(self.environment.random());
         let record = RunRecord {
             namespace: container.namespace.clone(),
             container: container.id.clone(),
@@ -81,12 +97,31 @@ impl Control {
             ended: false,
             orphaned: false,
             logs: None,
+            visit,
         };
         self.store.create_run(run, &record).await?;
-        let upload_until = deadline.map_or_else(
+        Ok((peer, token))
+    }
+
+    /// Until when what a run stores at its end can be stored.
+    pub(super) fn upload_until(&self, deadline: Option<Timestamp>) -> Timestamp {
+        deadline.map_or_else(
             || self.environment.now().plus(NO_DEADLINE),
             |deadline| deadline.plus(AFTER_DEADLINE),
-        );
+        )
+    }
+
+    /// Invokes the function for a run that is stored.
+    pub(super) async fn hand_over(
+        &self,
+        container: &Container,
+        run: &RunId,
+        (peer, token): (PeerId, Token),
+        deadline: Option<Timestamp>,
+        errand: Errand,
+        kept: KeptFiles,
+    ) -> Result<(), EngineError> {
+        let upload_until = self.upload_until(deadline);
         let invocation = Invocation {
             version: VERSION,
             run: run.clone(),
@@ -97,6 +132,8 @@ impl Control {
             relay_url: self.host.relay_url(),
             log_upload_url: self.blobs.upload_url(&log_blob(run)?, upload_until).await?,
             spec: spec::container_spec(container),
+            errand,
+            kept,
         };
         let payload = Bytes::from(serde_json::to_vec(&invocation)?);
         if payload.len() > MAX_PAYLOAD_BYTES {
@@ -129,6 +166,11 @@ impl Control {
         let Some(record) = self.store.run(run).await? else {
             return Ok(());
         };
+        if record.visit.is_some() {
+            return self.visit_failed(run, &record, &end).await;
+        }
+        self.commits_failed(run, "the container's environment ended meanwhile")
+            .await?;
         let Some((code, oom_killed, error)) = exit_by_platform(&end) else {
             return Ok(());
         };

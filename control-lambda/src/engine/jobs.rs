@@ -25,11 +25,18 @@ impl Control {
                     answer,
                 )
                 .await;
-                if let Err(error) = outcome {
-                    tracing::warn!(%error, "a job's end could not be told");
-                }
+                told(outcome);
+            }
+            Job::Commit { commit, answer } => {
+                told(crate::api::images::commit::carry_out(self, &commit, answer).await);
             }
         }
+    }
+}
+
+fn told(outcome: Result<(), EngineError>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "a job's end could not be told");
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`jobs`]: work that outlasts a request;
 //! - [`invoke`]: the payload of a run;
 //! - [`logs`]: logs of runs that are over;
+//! - [`visits`]: files of containers that do not run;
 //! - [`upkeep`]: recovery after a restart, the sweep, shutting down.
 
 pub mod agents;
@@ -19,6 +20,7 @@ pub mod jobs;
 pub mod logs;
 pub mod settle;
 pub mod upkeep;
+mod visits;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -84,6 +84,7 @@ impl Control {
                     | Wait::Restart
                     | Wait::RemovedExit
                     | Wait::Removed
+                    | Wait::Visit { .. }
                     | Wait::Agent { .. } => empty(204),
                 };
                 self.deliver(&waiter.answer, parts).await?;
@@ -118,6 +119,8 @@ impl Control {
                 self.store.erase_peer(&record.peer).await?;
             }
         }
+        self.forget_files(container.files.clone()).await?;
+        self.end_visits(container).await?;
         self.store
             .erase_execs(&container.namespace, &container.id)
             .await?;
@@ -188,6 +191,7 @@ fn removal_result(container: &Container, waiter: &Waiter) -> Vec<Part> {
         | Wait::Restart
         | Wait::Stop
         | Wait::Exit
+        | Wait::Visit { .. }
         | Wait::Agent { .. } => empty(204),
     }
 }

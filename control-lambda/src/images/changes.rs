@@ -47,7 +47,18 @@ pub enum ChangeError {
 /// # Errors
 /// See [`ChangeError`].
 pub fn apply<'a>(changes: impl IntoIterator<Item = &'a str>) -> Result<RunConfig, ChangeError> {
-    let mut config = RunConfig::default();
+    apply_to(RunConfig::default(), changes)
+}
+
+/// What these instructions make of a config.
+///
+/// # Errors
+/// See [`ChangeError`].
+pub fn apply_to<'a>(
+    mut config: RunConfig,
+    changes: impl IntoIterator<Item = &'a str>,
+) -> Result<RunConfig, ChangeError> {
+    let mut command_set = false;
     let mut total = 0;
     for change in changes {
         total += change.len();
@@ -56,14 +67,14 @@ pub fn apply<'a>(changes: impl IntoIterator<Item = &'a str>) -> Result<RunConfig
         }
         for line in change.lines().map(str::trim) {
             if !line.is_empty() && !line.starts_with('#') {
-                one(&mut config, line)?;
+                one(&mut config, line, &mut command_set)?;
             }
         }
     }
     Ok(config)
 }
 
-fn one(config: &mut RunConfig, line: &str) -> Result<(), ChangeError> {
+fn one(config: &mut RunConfig, line: &str, command_set: &mut bool) -> Result<(), ChangeError> {
     let (name, rest) = line
         .split_once(char::is_whitespace)
         .map_or((line, ""), |(name, rest)| (name, rest.trim()));
@@ -83,8 +94,17 @@ fn one(config: &mut RunConfig, line: &str) -> Result<(), ChangeError> {
         }
     };
     match name.as_str() {
-        "CMD" => config.cmd = command(rest),
-        "ENTRYPOINT" => config.entrypoint = command(rest),
+        "CMD" => {
+            config.cmd = command(rest);
+            *command_set = true;
+        }
+        "ENTRYPOINT" => {
+            config.entrypoint = command(rest);
+            // The arguments of another program mean nothing to this one.
+            if !*command_set {
+                config.cmd.clear();
+            }
+        }
         "ENV" => {
             for (key, value) in pairs(&name, required()?)? {
                 let start = format!("{key}=");
@@ -314,6 +334,20 @@ mod tests {
                 "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 90_000_000_000i64, "Retries": 3}
             })
         );
+    }
+
+    #[test]
+    fn another_program_takes_no_arguments_of_the_one_before() {
+        let before = || RunConfig {
+            cmd: vec!["old".to_owned()],
+            env: vec!["A=1".to_owned(), "B=2".to_owned()],
+            ..RunConfig::default()
+        };
+        let config = apply_to(before(), ["ENTRYPOINT [\"x\"]", "ENV A=3"]).unwrap();
+        assert_eq!((config.cmd.len(), config.env[0].as_str()), (0, "A=3"));
+        let config = apply_to(before(), ["CMD [\"new\"]", "ENTRYPOINT [\"x\"]"]).unwrap();
+        assert_eq!(config.cmd, ["new"]);
+        assert_eq!(apply_to(before(), []).unwrap(), before());
     }
 
     #[test]

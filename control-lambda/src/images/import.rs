@@ -1,14 +1,15 @@
 //! `docker import`: an image of one layer from the tar of a root file system.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sockerless_shared::ids::Namespace;
 use thiserror::Error;
 
 use super::config::{ImageConfig, RunConfig};
-use super::digest::Digest;
+use super::digest::{DiffId, Digest};
 use super::feed;
 use super::layer::{self, Discard, LayerError};
 use super::manifest::{Descriptor, media};
+use super::pins::PinSet;
 use super::reference::Reference;
 use super::remote::RemoteError;
 use super::store::{Images, Parts, StoreError, TidyUnlessDone};
@@ -45,6 +46,24 @@ pub struct Imported<'a> {
     pub architecture: Option<String>,
 }
 
+/// A layer that was stored.
+pub(super) struct AddedLayer {
+    /// Its bytes in the registry.
+    pub(super) blob: Digest,
+    /// What it is, uncompressed.
+    pub(super) id: DiffId,
+    /// Bytes in its files.
+    pub(super) size: u64,
+}
+
+const fn anything(limit: u64) -> Expected {
+    Expected {
+        digest: None,
+        size: None,
+        limit,
+    }
+}
+
 impl Images {
     /// Imports a tar, compressed or not. Returns the image's id.
     ///
@@ -59,28 +78,11 @@ impl Images {
         let tidy = TidyUnlessDone::new(self);
         let mut pins = self.pins.operation();
         pins.begin_ingest().await;
-        let any = |limit: u64| Expected {
-            digest: None,
-            size: None,
-            limit,
-        };
-        let limits = self.limits.layer;
-        let stored = self
-            .registry
-            .put_blob(body, any(limits.unpacked_bytes))
-            .await?;
-        pins.pin(stored.digest).await;
-        let body = self.registry.get_blob(&stored.digest).await?;
-        let check = move |reader| layer::read(reader, None, limits, &mut Discard);
-        let failed = || LayerError::Storage("checking it failed".to_owned());
-        let layer = feed::run(body, check)
-            .await
-            .unwrap_or_else(|| Err(failed()))?
-            .diff_id;
-        pins.pin(layer.0).await;
-        let body = self.registry.get_blob(&stored.digest).await?;
-        let size = self.layers.add(&layer, body).await?;
-
+        let AddedLayer {
+            blob,
+            id: layer,
+            size,
+        } = self.add_layer(&mut pins, body).await?;
         let now = self.environment.now();
         let created = now.rfc3339();
         let config = json!({
@@ -93,31 +95,75 @@ impl Images {
             "history": [{"created": created, "comment": wanted.comment}],
             "rootfs": {"type": "layers", "diff_ids": [layer]},
         });
+        let layers = vec![self.layer_descriptor(&blob).await?];
+        let id = self
+            .name_new(namespace, pins, &config, layers, size, wanted.reference)
+            .await?;
+        tidy.done();
+        Ok(id)
+    }
+
+    /// Stores a tar, compressed or not, as a layer, and makes it ready to run.
+    pub(super) async fn add_layer(
+        &self,
+        pins: &mut PinSet,
+        body: ByteStream,
+    ) -> Result<AddedLayer, ImportError> {
+        let limits = self.limits.layer;
+        let expected = anything(limits.unpacked_bytes);
+        let stored = self.registry.put_blob(body, expected).await?;
+        pins.pin(stored.digest).await;
+        let body = self.registry.get_blob(&stored.digest).await?;
+        let check = move |reader| layer::read(reader, None, limits, &mut Discard);
+        let failed = || LayerError::Storage("checking it failed".to_owned());
+        let id = feed::run(body, check)
+            .await
+            .unwrap_or_else(|| Err(failed()))?
+            .diff_id;
+        pins.pin(id.0).await;
+        let body = self.registry.get_blob(&stored.digest).await?;
+        let size = self.layers.add(&id, body).await?;
+        Ok(AddedLayer {
+            blob: stored.digest,
+            id,
+            size,
+        })
+    }
+
+    /// Stores an image of layers that are stored, and gives it a name, if it is to have one.
+    pub(super) async fn name_new(
+        &self,
+        namespace: &Namespace,
+        mut pins: PinSet,
+        config: &Value,
+        layers: Vec<Descriptor>,
+        size: u64,
+        reference: Option<&Reference>,
+    ) -> Result<Digest, ImportError> {
         let bytes =
-            serde_json::to_vec(&config).map_err(|e| ImportError::Encoding(e.to_string()))?;
+            serde_json::to_vec(config).map_err(|e| ImportError::Encoding(e.to_string()))?;
         let image = ImageConfig::parse(&bytes)?;
         let length = bytes.len() as u64;
         let config = self
             .registry
-            .put_blob(feed::once(bytes.into()), any(length))
+            .put_blob(feed::once(bytes.into()), anything(length))
             .await?;
         pins.pin(config.digest).await;
         pins.end_ingest();
         let parts = Parts {
             image: &image,
             config: Descriptor::new(media::OCI_CONFIG, config.digest, length),
-            layers: vec![self.layer_descriptor(&stored.digest).await?],
+            layers,
             manifest: None,
         };
         let record = self.record(&mut pins, parts, size).await?;
+        let now = self.environment.now();
         self.catalog.add(namespace, &record, now).await?;
-        if let Some(reference) = wanted.reference {
+        if let Some(reference) = reference {
             self.catalog
                 .tag(namespace, &record.id, reference, true, now)
                 .await?;
         }
-        drop(pins);
-        tidy.done();
         Ok(record.id)
     }
 

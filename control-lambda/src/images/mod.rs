@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod catalog;
 pub mod changes;
+pub mod commit;
 pub mod config;
 pub mod digest;
 pub mod feed;

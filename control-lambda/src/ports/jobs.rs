@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use sockerless_shared::ids::{AnswerId, Namespace};
 use thiserror::Error;
 
+use crate::store::runs::Commit;
+
 /// A piece of work. It must be possible to carry it out twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "snake_case")]
@@ -18,6 +20,13 @@ pub enum Job {
         /// `os[/arch[/variant]]`, if the client asked for one.
         platform: Option<String>,
         /// Where progress goes.
+        answer: AnswerId,
+    },
+    /// The end of `docker commit`: the layer is stored, the image is made.
+    Commit {
+        /// What of.
+        commit: Box<Commit>,
+        /// Where the image's id goes.
         answer: AnswerId,
     },
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, RunId};
 use sockerless_shared::lifecycle::Lifecycle;
+use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::{ATTEMPTS, Store, StoreError, Versioned, put};
@@ -37,8 +38,21 @@ pub struct Container {
     pub function: FunctionName,
     /// Its life.
     pub lifecycle: Lifecycle,
+    /// What was kept of its files, where an environment keeps none, and by whom: its last run,
+    /// or a visit since; `None` when they are those of its image.
+    #[serde(default)]
+    pub files: Option<Files>,
     /// Its runs that had output, oldest first; at most [`MAX_REMEMBERED_RUNS`].
     pub runs: Vec<RunId>,
+}
+
+/// What was kept of a container's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// The run or visit that kept them.
+    pub by: RunId,
+    /// What it kept.
+    pub kept: Kept,
 }
 
 /// So many runs' logs are kept of a container that is started again and again.

@@ -1,12 +1,15 @@
 //! Runs: what an agent needs to prove itself, and what it has yet to be told.
 
 use serde::{Deserialize, Serialize};
-use sockerless_shared::ids::{AnswerId, ConnectionId, ContainerId, Namespace, PeerId, RunId};
+use serde_json::Value;
+use sockerless_shared::ids::{
+    AnswerId, ConnectionId, ContainerId, ImageDigest, Namespace, Nonce, PeerId, RunId,
+};
 use sockerless_shared::protocol::control::{Command, LogSpool};
 use sockerless_shared::protocol::mac::TokenHash;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{ATTEMPTS, Store, StoreError, put};
+use super::{ATTEMPTS, Store, StoreError, put, put_until};
 use crate::ports::table::{Condition, Key, Write};
 
 /// One run.
@@ -39,6 +42,19 @@ pub struct RunRecord {
     pub orphaned: bool,
     /// Where its log is, since it ended.
     pub logs: Option<LogSpool>,
+    /// Set if no process of the container runs, and only its files are looked after. Such a
+    /// record goes with its token.
+    #[serde(default)]
+    pub visit: Option<Visit>,
+}
+
+/// A run without a process.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Visit {
+    /// The agent that has it.
+    pub claimed_by: Option<Nonce>,
+    /// Whose files it began with ([`super::containers::Container::files`]).
+    pub from: Option<RunId>,
 }
 
 /// A command that the agent has not confirmed.
@@ -48,6 +64,46 @@ pub struct PendingCommand {
     pub command: Command,
     /// Who waits for it to be done.
     pub answer: Option<AnswerId>,
+    /// What is made of the layer that it stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Box<Commit>>,
+}
+
+impl PendingCommand {
+    /// A command of which nothing more is made.
+    #[must_use]
+    pub const fn plain(command: Command, answer: Option<AnswerId>) -> Self {
+        Self {
+            command,
+            answer,
+            commit: None,
+        }
+    }
+}
+
+/// An image to be made of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Whose.
+    pub namespace: Namespace,
+    /// Of which container.
+    pub container: ContainerId,
+    /// Of which image that was made.
+    pub parent: ImageDigest,
+    /// The blob with the layer.
+    pub layer: String,
+    /// The image's name, if it is to have one.
+    pub reference: Option<String>,
+    /// Docker's `Config` of the image.
+    pub config: Value,
+    /// Docker's `Config` of the container.
+    pub container_config: Value,
+    /// Who made it.
+    pub author: String,
+    /// What they say of it.
+    pub comment: String,
+    /// The run whose processes were stopped meanwhile.
+    pub paused: Option<RunId>,
 }
 
 impl Store {
@@ -56,8 +112,7 @@ impl Store {
     /// # Errors
     /// When the store fails or knows the run.
     pub async fn create_run(&self, id: &RunId, run: &RunRecord) -> Result<(), StoreError> {
-        self.write(vec![put(run_key(id), run, Condition::Absent)?])
-            .await
+        self.write(vec![put_run(id, run, Condition::Absent)?]).await
     }
 
     /// The run of this id.
@@ -84,7 +139,7 @@ impl Store {
             };
             let mut run = found.record;
             let result = change(&mut run);
-            let write = put(run_key(id), &run, Condition::Version(found.version))?;
+            let write = put_run(id, &run, Condition::Version(found.version))?;
             match self.write(vec![write]).await {
                 Ok(()) => return Ok(Some((run, result))),
                 Err(error) if error.is_conflict() => {}
@@ -126,7 +181,7 @@ impl Store {
             let number = run.next_command;
             run.next_command += 1;
             let writes = vec![
-                put(run_key(id), &run, Condition::Version(found.version))?,
+                put_run(id, &run, Condition::Version(found.version))?,
                 put(command_key(id, number), pending, Condition::Absent)?,
             ];
             match self.write(writes).await {
@@ -182,6 +237,11 @@ impl Store {
         }])
         .await
     }
+}
+
+fn put_run(id: &RunId, run: &RunRecord, condition: Condition) -> Result<Write, StoreError> {
+    let expires = run.visit.as_ref().and(run.token_expires);
+    put_until(run_key(id), run, condition, expires)
 }
 
 fn run_key(id: &RunId) -> Key {

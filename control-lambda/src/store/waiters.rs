@@ -1,7 +1,7 @@
 //! Who waits for something to happen to a container.
 
 use serde::{Deserialize, Serialize};
-use sockerless_shared::ids::{AnswerId, ContainerId};
+use sockerless_shared::ids::{AnswerId, ContainerId, RunId};
 use sockerless_shared::protocol::grant::Operation;
 
 use super::{Store, StoreError, put};
@@ -32,6 +32,13 @@ pub enum Wait {
     RemovedExit,
     /// That the container is removed: 204.
     Removed,
+    /// That the agent of a visit is there: then this stream is opened to it.
+    Visit {
+        /// Which visit.
+        run: RunId,
+        /// What the stream does.
+        operation: Operation,
+    },
     /// That the agent is there: then this stream is opened to it.
     Agent {
         /// What the stream does.
@@ -46,6 +53,7 @@ impl Wait {
             Self::Stop | Self::Exit => EXITS,
             Self::RemovedExit | Self::Removed => REMOVALS,
             Self::Agent { .. } => AGENTS,
+            Self::Visit { .. } => VISITS,
         }
     }
 }
@@ -56,6 +64,8 @@ pub const STARTS: &str = "start#";
 pub const EXITS: &str = "exit#";
 /// Those who wait for a removal.
 pub const REMOVALS: &str = "removed#";
+/// Those who wait for the agent of a visit.
+pub const VISITS: &str = "visit#";
 /// Those who wait for an agent.
 pub const AGENTS: &str = "agent#";
 

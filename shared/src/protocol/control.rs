@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
 use crate::answer::Part;
 use crate::ids::{AnswerId, ExecId, Nonce, PeerId, RunId};
 use crate::spec::ConsoleSize;
@@ -155,7 +156,26 @@ pub enum Report {
         status: ExitStatus,
         /// Where its log is.
         logs: LogSpool,
+        /// What was kept of its files, where an environment keeps none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Kept>,
     },
+    /// A client changed files of a container that does not run, and they have been stored.
+    /// Acknowledged before the client is told; refused when somebody else was quicker.
+    Changed {
+        /// What was kept.
+        kept: Kept,
+    },
+    /// A [`Command::StoreLayer`] was carried out, or could not be.
+    LayerStored {
+        /// The command's number.
+        command: u64,
+        /// Why it could not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A visit to a container that does not run is over.
+    Left,
     /// An exec's process runs.
     ExecStarted {
         /// Which.
@@ -256,6 +276,9 @@ pub enum ControlToAgent {
         /// come yet: a process may be over before its client's stream is there.
         #[serde(default)]
         streams: u64,
+        /// Why what was reported does not count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
     },
     /// Do this once; answer with `CommandDone`.
     Command {
@@ -299,6 +322,12 @@ pub enum Command {
     StartExec {
         /// The signed [`super::grant::Grant`] for it.
         grant: String,
+    },
+    /// Store what the container wrote, all that differs from its image, as a layer of an
+    /// image, compressed with gzip. Answered with [`Report::LayerStored`].
+    StoreLayer {
+        /// Where to PUT it.
+        upload_url: String,
     },
     /// Stop every process of the container.
     Pause,

@@ -107,6 +107,8 @@ pub enum Operation {
     },
     /// A tar archive of the whole root.
     Export,
+    /// What differs from the image, as Docker's JSON.
+    Changes,
     /// What the container uses, as Docker's JSON.
     Stats {
         /// Docker's name of the container, with its slash.
@@ -137,6 +139,7 @@ impl Operation {
             | Self::ArchiveGet { .. }
             | Self::ArchivePut { .. }
             | Self::Export
+            | Self::Changes
             | Self::Stats { .. }
             | Self::Top { .. } => true,
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::KeptFiles;
 use super::mac::{Key, Token};
 use crate::ids::{ContainerId, PeerId, RunId};
 use crate::spec::ContainerSpec;
@@ -30,8 +31,34 @@ pub struct Invocation {
     /// Where to PUT the compressed log spool at exit (see [`crate::logs::spool`]); a
     /// presigned URL, valid until after the run's deadline.
     pub log_upload_url: String,
-    /// What to run.
+    /// What to run, or whose files to look after.
     pub spec: ContainerSpec,
+    /// What for.
+    #[serde(default)]
+    pub errand: Errand,
+    /// What is kept of the container's files between its runs.
+    #[serde(default)]
+    pub kept: KeptFiles,
+}
+
+/// What an agent is invoked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Errand {
+    /// To run the container.
+    #[default]
+    Run,
+    /// To serve one stream that asks for the files of a container which does not run. No
+    /// process of it is started.
+    Visit,
+    /// To store what the container wrote as an image's layer, as
+    /// [`super::control::Command::StoreLayer`] does while it runs.
+    StoreLayer {
+        /// The number of the command that this stands for.
+        command: u64,
+        /// Where to PUT the layer.
+        upload_url: String,
+    },
 }
 
 /// Longest invocation payload that Lambda accepts for an asynchronous

@@ -1,6 +1,7 @@
 //! Everything that travels between control plane, agent and frontend.
 //!
 //! - [`invocation`]: the payload of an Invoke, control plane → agent.
+//! - [`kept`]: what stays of a container's files between its runs.
 //! - [`control`]: small JSON messages to and from the control plane over the relay.
 //! - [`relay`]: datagrams between two peers, relayed with signed tickets.
 //! - [`grant`]: what a stream may do, signed by the control plane, checked by the agent.
@@ -13,6 +14,7 @@
 pub mod control;
 pub mod grant;
 pub mod invocation;
+pub mod kept;
 pub mod mac;
 pub mod relay;
 pub mod stdcopy;

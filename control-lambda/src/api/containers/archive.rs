@@ -1,25 +1,31 @@
 //! `GET`, `PUT` and `HEAD /containers/{id}/archive` (Engine API, `ContainerArchive`,
-//! `PutContainerArchive`, `ContainerArchiveInfo`), and `GET /containers/{id}/export`.
+//! `PutContainerArchive`, `ContainerArchiveInfo`), `GET /containers/{id}/export` and
+//! `GET /containers/{id}/changes` (`ContainerExport`, `ContainerChanges`).
+//!
+//! The agent of the container's run answers all of them; of a container that does not run, one
+//! that is invoked for this alone.
 
+use sockerless_shared::ids::RunId;
 use sockerless_shared::protocol::grant::Operation;
 
 use super::attach::open;
-use super::find;
+use super::{await_event, find, or_cancel};
 use crate::api::{ApiError, ApiResult, Context};
 use crate::store::containers::Container;
+use crate::store::waiters::Wait;
 
 /// What is at a path.
 ///
 /// # Errors
-/// 400 without a path, 404, 501 when the container does not run.
+/// 400 without a path, 404.
 pub async fn info(context: &Context<'_>, reference: &str) -> ApiResult {
     let path = path(context)?;
-    let container = living(context, reference).await?;
+    let container = find(context, reference).await?;
     let operation = Operation::PathStat {
         container: reference.to_owned(),
         path,
     };
-    open(context, &container, None, operation).await
+    ask(context, &container, operation).await
 }
 
 /// A tar archive of what is at a path.
@@ -28,12 +34,12 @@ pub async fn info(context: &Context<'_>, reference: &str) -> ApiResult {
 /// See [`info`].
 pub async fn get(context: &Context<'_>, reference: &str) -> ApiResult {
     let path = path(context)?;
-    let container = living(context, reference).await?;
+    let container = find(context, reference).await?;
     let operation = Operation::ArchiveGet {
         container: reference.to_owned(),
         path,
     };
-    open(context, &container, None, operation).await
+    ask(context, &container, operation).await
 }
 
 /// Extracts a tar archive into a folder.
@@ -42,7 +48,7 @@ pub async fn get(context: &Context<'_>, reference: &str) -> ApiResult {
 /// See [`info`].
 pub async fn put(context: &Context<'_>, reference: &str) -> ApiResult {
     let path = path(context)?;
-    let container = living(context, reference).await?;
+    let container = find(context, reference).await?;
     let user = container.config["User"].as_str().unwrap_or("");
     let operation = Operation::ArchivePut {
         container: reference.to_owned(),
@@ -50,16 +56,25 @@ pub async fn put(context: &Context<'_>, reference: &str) -> ApiResult {
         keep_kinds: context.query.flag("noOverwriteDirNonDir"),
         owner: (context.query.flag("copyUIDGID") && !user.is_empty()).then(|| user.to_owned()),
     };
-    open(context, &container, None, operation).await
+    ask(context, &container, operation).await
 }
 
 /// A tar archive of the whole root.
 ///
 /// # Errors
-/// 404, 501 when the container does not run.
+/// 404.
 pub async fn export(context: &Context<'_>, reference: &str) -> ApiResult {
-    let container = living(context, reference).await?;
-    open(context, &container, None, Operation::Export).await
+    let container = find(context, reference).await?;
+    ask(context, &container, Operation::Export).await
+}
+
+/// What differs from the image.
+///
+/// # Errors
+/// 404.
+pub async fn changes(context: &Context<'_>, reference: &str) -> ApiResult {
+    let container = find(context, reference).await?;
+    ask(context, &container, Operation::Changes).await
 }
 
 fn path(context: &Context<'_>) -> Result<String, ApiError> {
@@ -70,14 +85,18 @@ fn path(context: &Context<'_>) -> Result<String, ApiError> {
     }
 }
 
-/// A container whose agent can be asked.
-async fn living(context: &Context<'_>, reference: &str) -> Result<Container, ApiError> {
-    let container = find(context, reference).await?;
-    if container.lifecycle.current_run().is_none() {
-        return Err(ApiError::not_implemented(format!(
-            "cp and export are not implemented by sockerless for a container that does not run: start {reference} first, \
-             or copy from its image"
-        )));
+async fn ask(context: &Context<'_>, container: &Container, operation: Operation) -> ApiResult {
+    if container.lifecycle.current_run().is_some() {
+        return open(context, container, None, operation).await;
     }
-    Ok(container)
+    let control = context.control;
+    let run = RunId::from_random(control.environment.random());
+    let wait = Wait::Visit {
+        run: run.clone(),
+        operation,
+    };
+    let (waiting, answer) = await_event(context, container, None, wait).await?;
+    let begun = control.visit(container, &run).await;
+    or_cancel(context, container, &waiting, begun).await?;
+    Ok(answer)
 }

@@ -105,6 +105,7 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         shape,
         function: function.name,
         lifecycle: Lifecycle::created(wanted.host["AutoRemove"].as_bool().unwrap_or(false)),
+        files: None,
         runs: Vec::new(),
     };
     store(context, &mut container, name).await?;

@@ -24,10 +24,7 @@ pub async fn resize(context: &Context<'_>, reference: &str) -> ApiResult {
         .control
         .begin_answer(context.peer()?, Vec::new())
         .await?;
-    let pending = PendingCommand {
-        command: Command::Resize { size },
-        answer: Some(id),
-    };
+    let pending = PendingCommand::plain(Command::Resize { size }, Some(id));
     context.control.tell(&run.id, pending).await?;
     Ok(answer)
 }

@@ -36,10 +36,7 @@ pub async fn resize(context: &Context<'_>, reference: &str) -> ApiResult {
                 .control
                 .tell(
                     &exec.run,
-                    PendingCommand {
-                        command,
-                        answer: Some(id),
-                    },
+                    PendingCommand::plain(command, Some(id)),
                 )
                 .await?;
             Ok(answer)

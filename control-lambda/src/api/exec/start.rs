@@ -80,10 +80,7 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
     if detach {
         let (id, answer) = control.begin_answer(context.peer()?, Vec::new()).await?;
         let grant = control.sign_grant(&exec.run, operation)?;
-        let pending = PendingCommand {
-            command: Command::StartExec { grant },
-            answer: Some(id),
-        };
+        let pending = PendingCommand::plain(Command::StartExec { grant }, Some(id));
         control.tell(&exec.run, pending).await?;
         return Ok(answer);
     }

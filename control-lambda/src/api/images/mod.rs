@@ -1,5 +1,6 @@
 //! Operations on images, one a file.
 
+pub mod commit;
 pub mod create;
 mod import;
 pub mod inspect;

@@ -1,12 +1,14 @@
 //! The sandbox's file systems, put together in its own mount namespace.
 
 use std::fs::{self, DirBuilder, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
+use rustix::fs::{Mode, OFlags};
 
 use super::super::wire::{Blueprint, Profile};
 use super::devices::{self, Templates};
@@ -226,20 +228,22 @@ pub(super) fn remove_tree_and_exit(path: &Path) -> ! {
     std::process::exit(code)
 }
 
+/// The layers, highest first, as overlayfs wants them.
+fn lower(blueprint: &Blueprint) -> String {
+    let links: Vec<_> = (0..blueprint.layers.len())
+        .rev()
+        .map(|index| index.to_string())
+        .collect();
+    links.join(":")
+}
+
 /// Layers are named by short links in the working directory: mount options
 /// have room for one page, and a path may contain what separates them.
 fn mount_overlay(blueprint: &Blueprint) -> Result<(), SetupError> {
-    let mut lower = String::new();
     for (index, layer) in blueprint.layers.iter().enumerate() {
         symlink(layer, index.to_string()).during(|| format!("link layer {}", layer.display()))?;
     }
-    for index in (0..blueprint.layers.len()).rev() {
-        if !lower.is_empty() {
-            lower.push(':');
-        }
-        lower.push_str(&index.to_string());
-    }
-    let mut options = format!("lowerdir={lower}");
+    let mut options = format!("lowerdir={}", lower(blueprint));
     let flags = match &blueprint.profile {
         Profile::Function { .. } => {
             if blueprint.layers.len() < 2 {
@@ -265,17 +269,7 @@ fn mount_overlay(blueprint: &Blueprint) -> Result<(), SetupError> {
             MsFlags::MS_NODEV
         }
     };
-    if in_user_namespace() {
-        options.push_str(",userxattr");
-    }
-    mount(
-        Some("overlay"),
-        "root",
-        Some("overlay"),
-        flags,
-        Some(options.as_str()),
-    )
-    .during(|| {
+    overlay("root", options, flags).during(|| {
         format!(
             "mount overlay of {} layers (the first is {})",
             blueprint.layers.len(),
@@ -285,6 +279,56 @@ fn mount_overlay(blueprint: &Blueprint) -> Result<(), SetupError> {
                 .map_or_else(|| "none".into(), |layer| layer.display().to_string())
         )
     })
+}
+
+fn overlay(at: &str, mut options: String, flags: MsFlags) -> Result<(), Errno> {
+    if in_user_namespace() {
+        options.push_str(",userxattr");
+    }
+    mount(
+        Some("overlay"),
+        at,
+        Some("overlay"),
+        flags,
+        Some(options.as_str()),
+    )
+}
+
+/// The two halves of a writable root, for the agent alone: the image's files as if nothing had
+/// been written, and what was written. After [`assemble`], before [`pivot`]; the mount is
+/// seen through its descriptor only.
+pub(super) struct Halves {
+    image: OwnedFd,
+    written: OwnedFd,
+}
+
+impl Halves {
+    /// Opens both.
+    pub(super) fn open(blueprint: &Blueprint, writable: &Path) -> Result<Self, SetupError> {
+        make_dir(Path::new("image"))?;
+        let mut options = format!("lowerdir={}", lower(blueprint));
+        if blueprint.layers.len() < 2 {
+            make_dir(Path::new("nothing"))?;
+            options.push_str(":nothing");
+        }
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        overlay("image", options, flags).during(|| "mount the image alone".to_owned())?;
+        let folder = |path: &Path| {
+            // Not closed when the agent is executed.
+            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+                .during(|| format!("open {}", path.display()))
+        };
+        Ok(Self {
+            image: folder(Path::new("image"))?,
+            written: folder(&writable.join("upper"))?,
+        })
+    }
+
+    /// What the agent's environment says of them.
+    pub(super) fn variable(&self) -> String {
+        let (image, written) = (self.image.as_raw_fd(), self.written.as_raw_fd());
+        format!("SOCKERLESS_LAYERS={image},{written}")
+    }
 }
 
 fn mount_proc(root: &Path, writable: bool, blueprint: &Blueprint) -> Result<(), SetupError> {

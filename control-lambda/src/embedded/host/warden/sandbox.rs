@@ -108,6 +108,11 @@ fn become_agent(
         Profile::Function { .. } => None,
         Profile::Microvm { .. } => Some(inner::make(plan)?),
     };
+    // After the inner processes were made, so that these have no part in it.
+    let halves = match &blueprint.profile {
+        Profile::Function { .. } => None,
+        Profile::Microvm { writable, .. } => Some(root::Halves::open(blueprint, writable)?),
+    };
     root::pivot()?;
     match blueprint.profile {
         Profile::Function { .. } => {
@@ -132,6 +137,9 @@ fn become_agent(
     if let Some(inner) = &inner {
         inner.hand_over()?;
         variables.push(inner.variable());
+    }
+    if let Some(halves) = &halves {
+        variables.push(halves.variable());
     }
     execute(&blueprint.command, &variables)
 }
