@@ -14,6 +14,7 @@
 mod attach_ws;
 mod cp;
 mod exec;
+mod files;
 mod images;
 mod lifecycle;
 mod list;
@@ -48,6 +49,7 @@ fn scenarios() -> Vec<Scenario> {
         exec::scenarios(),
         attach_ws::scenarios(),
         cp::scenarios(),
+        files::scenarios(),
         stats::scenarios(),
         top::scenarios(),
         list::scenarios(),

@@ -188,13 +188,7 @@ impl Changes<'_> {
             };
             // What is mounted over it says nothing of it.
             let seen = seen.filter(|seen| self.root.has(seen));
-            self.below(
-                &inner,
-                old_folder.as_ref(),
-                seen.as_ref(),
-                names,
-                depth + 1,
-            )?;
+            self.below(&inner, old_folder.as_ref(), seen.as_ref(), names, depth + 1)?;
             if !said && self.all.len() > start {
                 let change = Change {
                     names: names.clone(),
@@ -328,7 +322,10 @@ mod tests {
         write(place.path("image/remade/kept"), "x");
         symlink("a", place.path("image/link")).unwrap();
         write(place.path("written/etc/conf"), "newer");
-        copy(&place.path("image/etc/same"), &place.path("written/etc/same"));
+        copy(
+            &place.path("image/etc/same"),
+            &place.path("written/etc/same"),
+        );
         write(place.path("written/new/deep/file"), "n");
         write(place.path("written/.sockerless/agent"), "no");
         symlink("b", place.path("written/link")).unwrap();
@@ -342,8 +339,15 @@ mod tests {
         assert_eq!(
             place.told(),
             [
-                "C/etc", "C/etc/conf", "C/link", "A/new", "A/new/deep", "A/new/deep/file",
-                "C/remade", "C/remade/kept", "D/remade/in"
+                "C/etc",
+                "C/etc/conf",
+                "C/link",
+                "A/new",
+                "A/new/deep",
+                "A/new/deep/file",
+                "C/remade",
+                "C/remade/kept",
+                "D/remade/in"
             ]
         );
         fs::set_permissions(place.path("written/opt"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -359,7 +363,12 @@ mod tests {
         write(place.path("written/was-folder"), "f");
         assert_eq!(
             place.told(),
-            ["C/was-file", "A/was-file/inside", "C/was-folder", "D/was-folder/one"]
+            [
+                "C/was-file",
+                "A/was-file/inside",
+                "C/was-folder",
+                "D/was-folder/one"
+            ]
         );
     }
 

@@ -212,9 +212,7 @@ impl Extraction {
             let made = fs::openat(&folder, last, flags, Mode::empty())?;
             self.own(|uid, gid| fs::fchown(&made, Some(uid), Some(gid)), entry)?;
             let later = self.folders.len() < MAX_DEPTH;
-            let shut = later
-                && !mode.contains(Mode::RWXU)
-                && !nix::unistd::geteuid().is_root();
+            let shut = later && !mode.contains(Mode::RWXU) && !nix::unistd::geteuid().is_root();
             fs::fchmod(&made, if shut { mode | Mode::RWXU } else { mode })?;
             if later {
                 let times = entry.times.clone();

@@ -78,7 +78,12 @@ mod tests {
     #[test]
     fn a_layer_has_what_was_written_and_marks_what_was_removed() {
         let top = std::env::temp_dir().join(format!("sockerless-layer-{}", std::process::id()));
-        for folder in ["image/etc", "written/etc/remade", "together/etc/remade", "out"] {
+        for folder in [
+            "image/etc",
+            "written/etc/remade",
+            "together/etc/remade",
+            "out",
+        ] {
             fs::create_dir_all(top.join(folder)).unwrap();
         }
         fs::create_dir_all(top.join("image/etc/remade")).unwrap();

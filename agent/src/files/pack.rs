@@ -75,8 +75,7 @@ impl<W: Write> Packer<W> {
         folder: &OwnedFd,
         skip: &dyn Fn(&[u8]) -> bool,
     ) -> io::Result<()> {
-        let skip =
-            |names: &[Vec<u8>]| matches!(names, [_, only] if skip(only));
+        let skip = |names: &[Vec<u8>]| matches!(names, [_, only] if skip(only));
         // A name before all others: none of these is a root's own.
         self.below(&skip, folder, &[Vec::new()], b"", true, 0)
     }
@@ -179,13 +178,7 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    fn open(
-        &self,
-        folder: &OwnedFd,
-        entry: &[u8],
-        flags: OFlags,
-        stat: &Stat,
-    ) -> io::Result<File> {
+    fn open(&self, folder: &OwnedFd, entry: &[u8], flags: OFlags, stat: &Stat) -> io::Result<File> {
         let owners = if flags.contains(OFlags::DIRECTORY) {
             0o500
         } else {

@@ -352,14 +352,8 @@ mod tests {
         assert_eq!(talk.due(secs(9)), [hello()]);
         talk.receive(WELCOME);
         assert_eq!(talk.due(secs(9)), [report(1)]);
-        assert_eq!(
-            talk.receive(ack(1)),
-            Heard::Recorded(1, None)
-        );
-        assert_eq!(
-            talk.receive(ack(1)),
-            Heard::Nothing
-        );
+        assert_eq!(talk.receive(ack(1)), Heard::Recorded(1, None));
+        assert_eq!(talk.receive(ack(1)), Heard::Nothing);
         assert!(talk.is_finished());
     }
 

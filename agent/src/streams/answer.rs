@@ -27,7 +27,7 @@ impl Head {
 
 impl Head {
     /// Says how long the body is.
-    fn with_length(mut self, bytes: usize) -> Self {
+    pub(super) fn with_length(mut self, bytes: usize) -> Self {
         let length = ("Content-Length".to_owned(), bytes.to_string());
         self.headers.push(length);
         self

@@ -32,6 +32,9 @@ use crate::process::errno;
 use crate::process::user::Accounts;
 use crate::relay::{Link, Unrecorded};
 
+/// Size of the buffer in which Go's HTTP server gathers an answer, in bytes.
+const GO_BUFFER_BYTES: usize = 2048;
+
 /// What the files of a run depend on.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -100,12 +103,14 @@ impl Place {
         }
     }
 
-    fn read_only(&self) -> Failure {
+    /// Why nothing can be written below a folder, which is in the root itself or not.
+    fn read_only(&self, in_root: bool) -> Failure {
         Failure::new(
             400,
-            match self.runtime {
-                Runtime::Microvm => "container rootfs is marked read-only",
-                Runtime::Function => {
+            match (self.runtime, in_root) {
+                (Runtime::Microvm, true) => "container rootfs is marked read-only",
+                (Runtime::Microvm, false) => "mounted volume is marked read-only",
+                (Runtime::Function, _) => {
                     "container rootfs is marked read-only: under the runtime function only /tmp can be written to; use --runtime microvm"
                 }
             },
@@ -262,10 +267,15 @@ pub(super) async fn changes<W: AsyncWrite + Unpin>(
         // So Go writes a list that was never begun.
         Ok(changes) if changes.is_empty() => whole(send, &()).await,
         Ok(changes) => {
-            answer(send, Head::ok("application/json")).await?;
             let told: Vec<_> = changes.iter().map(Change::told).collect();
             let mut text = serde_json::to_vec(&told).map_err(|_| Gone)?;
             text.push(b'\n');
+            let mut head = Head::ok("application/json");
+            // Go knows how long an answer is if it has written all of it at once.
+            if text.len() <= GO_BUFFER_BYTES {
+                head = head.with_length(text.len());
+            }
+            answer(send, head).await?;
             for piece in text.chunks(PIECE_BYTES) {
                 give(send, piece, &session.active).await?;
             }
@@ -329,7 +339,7 @@ where
             return Err(Failure::new(400, "extraction point is not a directory"));
         }
         if found.machines || is_read_only(&found.fd) {
-            return Err(place.read_only());
+            return Err(place.read_only(found.machines || root.has(&found.fd)));
         }
         let owner = match owner {
             None => None,
@@ -346,9 +356,7 @@ where
         Err(failure) => return fail(send, failure).await,
     };
     let (pieces, received) = mpsc::channel::<io::Result<Bytes>>(WAITING_PIECES);
-    let mut extraction = spawn_blocking(move || {
-        extract(Received::new(received), &found, options)
-    });
+    let mut extraction = spawn_blocking(move || extract(Received::new(received), &found, options));
     let feed = async {
         let mut buffer = bytes::BytesMut::new();
         loop {
@@ -398,18 +406,13 @@ where
     }
 }
 
-fn extraction_failure(
-    place: &Place,
-    container: &str,
-    path: &str,
-    error: &ExtractError,
-) -> Failure {
+fn extraction_failure(place: &Place, container: &str, path: &str, error: &ExtractError) -> Failure {
     match error {
         ExtractError::Files(files) if files.raw_os_error() == Some(libc::ENOENT) => {
             missing(container, path)
         }
         ExtractError::Files(files) if files.raw_os_error() == Some(libc::EROFS) => {
-            place.read_only()
+            place.read_only(true)
         }
         error => Failure::new(500, error.to_string()),
     }

@@ -90,9 +90,13 @@ impl Run<'_> {
             Some(false) => return Ok(Outcome::NotOurs),
             None => return Ok(Outcome::Unrecorded),
         }
-        let error = store(self.agent.layers.clone(), self.agent.scratch.folder(), upload_url)
-            .await
-            .err();
+        let error = store(
+            self.agent.layers.clone(),
+            self.agent.scratch.folder(),
+            upload_url,
+        )
+        .await
+        .err();
         self.record(Report::LayerStored { command, error }).await;
         Ok(self.record(Report::Left).await)
     }
@@ -109,11 +113,7 @@ impl Run<'_> {
     }
 }
 
-async fn store(
-    layers: Option<Arc<Layers>>,
-    folder: &Path,
-    upload_url: &str,
-) -> Result<(), String> {
+async fn store(layers: Option<Arc<Layers>>, folder: &Path, upload_url: &str) -> Result<(), String> {
     let Some(layers) = layers else {
         return Err(format!(
             "the sandbox does not tell what the image has from what the container wrote; use --runtime {}",

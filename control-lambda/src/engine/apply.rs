@@ -1,9 +1,7 @@
 //! One lifecycle input to one container: load, step, save, act.
 
 use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
-use sockerless_shared::lifecycle::{
-    Effect, Event, Input, Lifecycle, Refusal, StartResult, step,
-};
+use sockerless_shared::lifecycle::{Effect, Event, Input, Lifecycle, Refusal, StartResult, step};
 use sockerless_shared::protocol::control::{Command, ControlToAgent, StartFailure};
 use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::spec::Runtime;
@@ -88,11 +86,8 @@ impl Control {
             match effect {
                 Effect::Invoke { run } => Box::pin(self.invoke(container, &run)).await?,
                 Effect::Tell { run, command } => {
-                    self.tell(
-                        &run,
-                        PendingCommand::plain(command, None),
-                    )
-                    .await?;
+                    self.tell(&run, PendingCommand::plain(command, None))
+                        .await?;
                 }
                 Effect::AnswerStart(result) => self.answer_starts(container, &result).await?,
                 Effect::AnswerExit => self.answer_exits(container).await?,
@@ -187,11 +182,7 @@ impl Control {
             match effect {
                 Effect::Tell { run, command: told } => {
                     let answer = (told == command).then(|| answer.clone());
-                    self.tell(
-                        &run,
-                        PendingCommand::plain(told, answer),
-                    )
-                    .await?;
+                    self.tell(&run, PendingCommand::plain(told, answer)).await?;
                 }
                 other => self.act(&container, vec![other]).await?,
             }

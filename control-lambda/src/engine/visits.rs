@@ -75,9 +75,7 @@ impl Control {
             claimed_by: None,
             from: container.files.as_ref().map(|files| files.by.clone()),
         };
-        let credentials = self
-            .new_run(container, run, deadline, Some(visit))
-            .await?;
+        let credentials = self.new_run(container, run, deadline, Some(visit)).await?;
         let errand = match layer {
             None => Errand::Visit,
             Some(pending) => {
@@ -124,7 +122,8 @@ impl Control {
             Some(_) | None => None,
         };
         // Nobody will ask for those of a container that goes with its run.
-        let goes = container.host_config["AutoRemove"] == true && container.lifecycle.current_run().is_some();
+        let goes = container.host_config["AutoRemove"] == true
+            && container.lifecycle.current_run().is_some();
         let keep_url = if goes {
             None
         } else {
@@ -239,14 +238,15 @@ impl Control {
             InvocationEnd::Succeeded => "its agent ended before it was asked".to_owned(),
             InvocationEnd::TimedOut { limit_s } => format!("it took longer than {limit_s} s"),
             InvocationEnd::OutOfMemory { limit_mib } => {
-                format!("it needed more than {limit_mib} MiB of memory; give the container more with -m")
+                format!(
+                    "it needed more than {limit_mib} MiB of memory; give the container more with -m"
+                )
             }
             InvocationEnd::Crashed { reason } => reason.clone(),
             InvocationEnd::Lost => "the host was restarted; repeat the request".to_owned(),
         };
-        let message = format!(
-            "the files of a container that does not run could not be reached: {why}"
-        );
+        let message =
+            format!("the files of a container that does not run could not be reached: {why}");
         for waiter in self.store.waiters(&record.container, VISITS).await? {
             if matches!(&waiter.wait, Wait::Visit { run: of, .. } if of == run)
                 && self.store.take_waiter(&record.container, &waiter).await?
@@ -264,7 +264,8 @@ impl Control {
     pub(super) async fn commits_failed(&self, run: &RunId, why: &str) -> Result<(), EngineError> {
         for (id, pending) in self.store.pending_commands(run).await? {
             if pending.commit.is_some() {
-                self.carried_out(run, &pending, Some(why.to_owned())).await?;
+                self.carried_out(run, &pending, Some(why.to_owned()))
+                    .await?;
                 self.store.remove_command(run, id).await?;
             }
         }

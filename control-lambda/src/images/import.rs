@@ -140,8 +140,7 @@ impl Images {
         size: u64,
         reference: Option<&Reference>,
     ) -> Result<Digest, ImportError> {
-        let bytes =
-            serde_json::to_vec(config).map_err(|e| ImportError::Encoding(e.to_string()))?;
+        let bytes = serde_json::to_vec(config).map_err(|e| ImportError::Encoding(e.to_string()))?;
         let image = ImageConfig::parse(&bytes)?;
         let length = bytes.len() as u64;
         let config = self

@@ -10,6 +10,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_microvm_is_root_with_terminals", root_with_terminals),
         trial("a_microvm_keeps_what_it_wrote", keeps_what_it_wrote),
+        trial(
+            "a_microvm_tells_its_image_from_what_it_wrote",
+            tells_its_halves,
+        ),
         trial("a_microvm_serves_one_run", serves_one_run),
         trial("restarting_waits_for_the_end_of_the_run_before", restart),
     ]
@@ -65,6 +69,46 @@ async fn keeps_what_it_wrote() {
     assert!(!fixture.data.join("writable").join(owner.as_str()).exists());
     let report = fixture.ask(&function, "read /kept").await;
     assert!(answer(&report, "read /kept").starts_with("error No such file"));
+}
+
+/// What `docker diff` and `docker commit` stand on: both halves of the root by descriptor, and
+/// nothing of them in sight of anybody else.
+async fn tells_its_halves() {
+    let fixture = Fixture::new().await;
+    let function = fixture.ensure(&microvm_shape(1)).await;
+    let report = fixture
+        .ask(
+            &function,
+            "environment\nwrite /etc/hosts mine\nwrite /made x\nread /proc/self/mounts",
+        )
+        .await;
+    let (_, halves) = report.split_once(r#"("SOCKERLESS_LAYERS", ""#).unwrap();
+    let (halves, _) = halves.split_once('"').unwrap();
+    let (image, written) = halves.split_once(',').unwrap();
+    let mounts = answer(&report, "read /proc/self/mounts");
+    assert_eq!(
+        mounts.matches("overlay").count(),
+        2,
+        "one overlay: {mounts}"
+    );
+    // Another environment of the same container opens the same descriptors.
+    let commands = [
+        format!("read /proc/self/fd/{written}/made"),
+        format!("read /proc/self/fd/{image}/made"),
+        format!("write /proc/self/fd/{image}/made y"),
+        format!("list /proc/self/fd/{image}/etc"),
+    ];
+    let report = fixture.ask(&function, &commands.join("\n")).await;
+    assert_eq!(answer(&report, &commands[0]), "\"x\"");
+    assert!(
+        answer(&report, &commands[1]).starts_with("error No such file"),
+        "{report}"
+    );
+    assert!(
+        answer(&report, &commands[2]).starts_with("error Read-only"),
+        "{report}"
+    );
+    assert!(answer(&report, &commands[3]).contains("hosts"), "{report}");
 }
 
 async fn serves_one_run() {

@@ -34,10 +34,7 @@ pub async fn resize(context: &Context<'_>, reference: &str) -> ApiResult {
             };
             context
                 .control
-                .tell(
-                    &exec.run,
-                    PendingCommand::plain(command, Some(id)),
-                )
+                .tell(&exec.run, PendingCommand::plain(command, Some(id)))
                 .await?;
             Ok(answer)
         }

@@ -103,7 +103,11 @@ fn sent_config(body: &Value) -> Result<Option<RunConfig>, ApiError> {
         };
     };
     let config = go_json::complete("", CONFIG, body)?;
-    let known = |name: &str| CONFIG.iter().any(|field| field.name.eq_ignore_ascii_case(name));
+    let known = |name: &str| {
+        CONFIG
+            .iter()
+            .any(|field| field.name.eq_ignore_ascii_case(name))
+    };
     if fields.keys().any(|name| known(name)) {
         run_config(&Value::Object(config)).map(Some)
     } else {
