@@ -77,6 +77,9 @@ pub struct ContainerSpec {
     /// What every process of the container is given and denied.
     #[serde(default)]
     pub confinement: Confinement,
+    /// `--read-only`: nobody writes to the root, be it that the agent could.
+    #[serde(default)]
+    pub read_only_root: bool,
 }
 
 /// What every process of a container is given and denied, the main one and those of

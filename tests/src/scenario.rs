@@ -314,7 +314,7 @@ pub fn signal(of: &str, signal: nix::sys::signal::Signal) -> Step {
     step(Action::Signal(of.to_owned(), signal))
 }
 
-/// Writes a file into the scenario's folder.
+/// Writes a file into the scenario's folder, in folders of it if the name has slashes.
 #[must_use]
 pub fn file(name: &str, content: &[u8]) -> Step {
     step(Action::File {

@@ -243,7 +243,11 @@ impl<'a> Player<'a> {
                 times,
             } => return self.until_log(container, &self.fill_in(text), *times, deadline),
             Action::File { name, content } => {
-                return std::fs::write(self.folder.path().join(name), self.fill_in_bytes(content))
+                let path = self.folder.path().join(name);
+                return path
+                    .parent()
+                    .map_or(Ok(()), std::fs::create_dir_all)
+                    .and_then(|()| std::fs::write(&path, self.fill_in_bytes(content)))
                     .map_err(|error| format!("{name}: {error}"));
             }
             Action::ReadFile(name) => {

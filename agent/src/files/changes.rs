@@ -61,15 +61,21 @@ impl Change {
     }
 }
 
-/// What was written over the image, folders before what is in them. `root` is both together.
-pub(crate) fn changes(layers: &Layers, root: &Root) -> io::Result<Vec<Change>> {
+/// What was written over the image, folders before what is in them.
+pub(crate) fn changes(layers: &Layers) -> io::Result<Vec<Change>> {
+    let root = Root::of(layers.whole.try_clone()?);
     let mut found = Changes {
-        root,
+        root: &root,
         all: Vec::new(),
     };
-    let together = root.folder().try_clone()?;
     let (written, image) = (&layers.written, &layers.image);
-    found.below(written, Some(image), Some(&together), &mut Vec::new(), 0)?;
+    found.below(
+        written,
+        Some(image),
+        Some(&layers.whole),
+        &mut Vec::new(),
+        0,
+    )?;
     Ok(found.all)
 }
 
@@ -186,8 +192,6 @@ impl Changes<'_> {
                 (Some(together), Some(_)) => folder(together, entry)?,
                 _ => None,
             };
-            // What is mounted over it says nothing of it.
-            let seen = seen.filter(|seen| self.root.has(seen));
             self.below(&inner, old_folder.as_ref(), seen.as_ref(), names, depth + 1)?;
             if !said && self.all.len() > start {
                 let change = Change {
@@ -196,13 +200,8 @@ impl Changes<'_> {
                 };
                 self.all.insert(start, change);
             }
-        } else if let Some(old) = old_folder {
-            for inside in list(&old)? {
-                names.push(inside);
-                self.add(names, Kind::Deleted);
-                names.pop();
-            }
         }
+        // What was in a folder in whose place is a file now goes without saying.
         Ok(())
     }
 
@@ -277,9 +276,9 @@ mod tests {
             let layers = Layers {
                 image: fs::File::open(self.path("image")).unwrap().into(),
                 written: fs::File::open(self.path("written")).unwrap().into(),
+                whole: fs::File::open(self.path("together")).unwrap().into(),
             };
-            let root = Root::at(&self.path("together"), true).unwrap();
-            let told = changes(&layers, &root).unwrap();
+            let told = changes(&layers).unwrap();
             told.iter()
                 .map(|change| {
                     let Told { path, kind } = change.told();
@@ -363,12 +362,7 @@ mod tests {
         write(place.path("written/was-folder"), "f");
         assert_eq!(
             place.told(),
-            [
-                "C/was-file",
-                "A/was-file/inside",
-                "C/was-folder",
-                "D/was-folder/one"
-            ]
+            ["C/was-file", "A/was-file/inside", "C/was-folder"]
         );
     }
 

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use super::changes::{Kind, changes};
 use super::layers::Layers;
 use super::pack::Packer;
-use super::root::{Root, open};
+use super::root::open;
 use crate::spool::nameless_file;
 
 /// What stands before the name of what a layer removes (OCI image specification, "Whiteouts").
@@ -23,18 +23,18 @@ const WHITEOUT: &[u8] = b".wh.";
 ///
 /// # Errors
 /// When something cannot be read or there is no room.
-pub(crate) fn layer(layers: &Layers, root: &Root, folder: &Path) -> io::Result<(File, u64)> {
+pub(crate) fn layer(layers: &Layers, folder: &Path) -> io::Result<(File, u64)> {
     let encoder = GzEncoder::new(nameless_file(folder)?, Compression::default());
-    let mut file = pack(layers, root, encoder)?.finish()?;
+    let mut file = pack(layers, encoder)?.finish()?;
     file.flush()?;
     let length = file.stream_position()?;
     file.rewind()?;
     Ok((file, length))
 }
 
-fn pack<W: Write>(layers: &Layers, root: &Root, out: W) -> io::Result<W> {
+fn pack<W: Write>(layers: &Layers, out: W) -> io::Result<W> {
     let mut packer = Packer::new(out);
-    for change in changes(layers, root)? {
+    for change in changes(layers)? {
         let Some((last, above)) = change.names.split_last() else {
             continue;
         };
@@ -72,7 +72,7 @@ mod tests {
     use std::fs;
 
     use super::super::extract::{Options, extract};
-    use super::super::root::Search;
+    use super::super::root::{Root, Search};
     use super::*;
 
     #[test]
@@ -93,9 +93,9 @@ mod tests {
         let layers = Layers {
             image: File::open(top.join("image")).unwrap().into(),
             written: File::open(top.join("written")).unwrap().into(),
+            whole: File::open(top.join("together")).unwrap().into(),
         };
-        let root = Root::at(&top.join("together"), true).unwrap();
-        let (file, length) = layer(&layers, &root, &top).unwrap();
+        let (file, length) = layer(&layers, &top).unwrap();
         assert_eq!(file.metadata().unwrap().len(), length);
         let out = Root::at(&top.join("out"), false).unwrap();
         let Search::Found(found) = out.find(b"/", true).unwrap() else {

@@ -2,7 +2,7 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Where the sandbox says which descriptors they are: `IMAGE,WRITTEN`.
+/// Where the sandbox says which descriptors they are: `IMAGE,WRITTEN,WHOLE`.
 pub(crate) const VARIABLE: &str = "SOCKERLESS_LAYERS";
 
 /// Both halves, as folders. A sandbox whose root is writable hands them over; elsewhere
@@ -14,6 +14,8 @@ pub(crate) struct Layers {
     /// The upper folder of the root's overlay: what was written, with a device 0,0 in the
     /// place of what was removed (see overlayfs's documentation, "whiteouts").
     pub(crate) written: OwnedFd,
+    /// Both together, without anything that is mounted there.
+    pub(crate) whole: OwnedFd,
 }
 
 impl Layers {
@@ -25,21 +27,22 @@ impl Layers {
         let Some(text) = get(VARIABLE) else {
             return Ok(None);
         };
-        let parsed = text.split_once(',').and_then(|(image, written)| {
-            let number = |text: &str| text.parse().ok().filter(|fd: &RawFd| *fd > 2);
-            Some((number(image)?, number(written)?))
-        });
-        match parsed {
-            Some((image, written)) if image != written => {
+        let numbers: Vec<RawFd> = text
+            .split(',')
+            .filter_map(|text| text.parse().ok().filter(|fd| *fd > 2))
+            .collect();
+        match numbers.as_slice() {
+            [image, written, whole] if image != written && written != whole && whole != image => {
                 // SAFETY: whoever set the variable made these descriptors for this process
                 // alone, and nothing else in it knows of them.
-                let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+                let own = |fd: &RawFd| unsafe { OwnedFd::from_raw_fd(*fd) };
                 Ok(Some(Self {
                     image: own(image),
                     written: own(written),
+                    whole: own(whole),
                 }))
             }
-            _ => Err(format!("{VARIABLE}={text:?} is not IMAGE,WRITTEN")),
+            _ => Err(format!("{VARIABLE}={text:?} is not IMAGE,WRITTEN,WHOLE")),
         }
     }
 }
@@ -51,7 +54,7 @@ mod tests {
     #[test]
     fn what_is_not_two_descriptors_is_refused() {
         assert!(matches!(Layers::read(|_| None), Ok(None)));
-        for text in ["", "1,2", "7", "7,7", "a,9"] {
+        for text in ["", "1,2,3", "7,8", "7,8,7", "a,9,10"] {
             assert!(Layers::read(|_| Some(text.to_owned())).is_err(), "{text}");
         }
     }

@@ -135,7 +135,8 @@ impl<W: Write> Packer<W> {
                 "folders lie deeper than {MAX_DEPTH} in each other"
             )));
         }
-        // What goes or cannot be read while it is packed is left out, as Docker does.
+        // What goes while it is packed is left out, as Docker does, and so is what is in files and
+        // folders that cannot be read.
         for entry in list(folder).unwrap_or_default() {
             let mut full = names.to_vec();
             full.push(entry.clone());
@@ -152,10 +153,10 @@ impl<W: Write> Packer<W> {
             name.extend_from_slice(&entry);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+                self.folder(&stat, &name)?;
                 let Ok(inner) = self.open(folder, &entry, flags, &stat) else {
                     continue;
                 };
-                self.folder(&stat, &name)?;
                 let machines = matches!(full.as_slice(), [only] if matches!(only.as_slice(), b"proc" | b"sys" | b"dev"));
                 if !machines {
                     let inner = OwnedFd::from(inner);

@@ -96,6 +96,15 @@ impl Root {
         }
     }
 
+    /// This folder as a container's root.
+    pub(crate) const fn of(folder: OwnedFd) -> Self {
+        Self {
+            folder,
+            above: Above::Stays,
+            containers: true,
+        }
+    }
+
     /// A folder that was found, as the root of an archive.
     pub(crate) fn archive(found: &Found) -> io::Result<Self> {
         let folder = found.fd.try_clone()?;

@@ -40,6 +40,8 @@ const GO_BUFFER_BYTES: usize = 2048;
 pub(crate) struct Place {
     /// Where the container runs.
     pub(crate) runtime: Runtime,
+    /// Whether its root may not be written to, although the agent could.
+    pub(crate) read_only_root: bool,
     /// Its root's two halves, where they can be told apart.
     pub(crate) layers: Option<Arc<Layers>>,
     /// Why what the last run left in `/tmp` is not there, if it is not.
@@ -227,6 +229,12 @@ pub(super) async fn export<W: AsyncWrite + Unpin>(
 ) -> Result<(), Gone> {
     let begun = place(session).await.and_then(|(place, root)| {
         place.check(&[])?;
+        // What is mounted there is no part of it.
+        let root = match &place.layers {
+            Some(layers) => layers.whole.try_clone().map(Root::of),
+            None => Ok(root),
+        };
+        let root = root.map_err(|error| refused("open", "/", &error))?;
         let found = find(&place, &root, "", "/")?;
         Ok((root, found))
     });
@@ -248,7 +256,7 @@ pub(super) async fn changes<W: AsyncWrite + Unpin>(
         let (place, root) = place(session).await?;
         place.check(&[])?;
         let work = move || match (&place.layers, place.runtime) {
-            (Some(layers), Runtime::Function | Runtime::Microvm) => changes_of(layers, &root),
+            (Some(layers), Runtime::Function | Runtime::Microvm) => changes_of(layers),
             // Nothing else can be written to.
             (None, Runtime::Function) => match root.find(b"/tmp", true)? {
                 Search::Found(found) => all_new(&root, &found),
@@ -338,8 +346,10 @@ where
         if !found.is_folder() {
             return Err(Failure::new(400, "extraction point is not a directory"));
         }
-        if found.machines || is_read_only(&found.fd) {
-            return Err(place.read_only(found.machines || root.has(&found.fd)));
+        let in_root = found.machines || root.has(&found.fd);
+        let marked = place.read_only_root && in_root;
+        if marked || found.machines || is_read_only(&found.fd) {
+            return Err(place.read_only(in_root));
         }
         let owner = match owner {
             None => None,

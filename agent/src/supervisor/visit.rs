@@ -14,7 +14,6 @@ use super::{Agent, Outcome, Phase, Run};
 use crate::files::kept::lay;
 use crate::files::layer::layer;
 use crate::files::layers::Layers;
-use crate::files::root::Root;
 use crate::net::http::put_file;
 use crate::relay::Link;
 use crate::streams::{Keeper, Place};
@@ -42,6 +41,7 @@ pub(super) fn place(agent: &Agent, invocation: &Invocation, link: &Link) -> Plac
     };
     Place {
         runtime: invocation.spec.runtime,
+        read_only_root: invocation.spec.read_only_root,
         layers: agent.layers.clone(),
         lost: match invocation.errand {
             Errand::Visit => invocation.kept.lost.clone(),
@@ -124,7 +124,7 @@ async fn store(layers: Option<Arc<Layers>>, folder: &Path, upload_url: &str) -> 
         .parse()
         .map_err(|error| format!("the layer's upload URL cannot be read: {error}"))?;
     let folder = folder.to_owned();
-    let (file, bytes) = spawn_blocking(move || layer(&layers, &Root::container()?, &folder))
+    let (file, bytes) = spawn_blocking(move || layer(&layers, &folder))
         .await
         .map_err(|error| error.to_string())?
         .map_err(|error| format!("what the container wrote could not be packed: {error}"))?;

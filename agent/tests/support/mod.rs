@@ -244,6 +244,7 @@ pub(crate) fn container(args: &[&str]) -> ContainerSpec {
         stop_signal: libc::SIGTERM,
         stop_timeout_s: 10,
         confinement: Confinement::default(),
+        read_only_root: false,
     }
 }
 

@@ -84,7 +84,10 @@ async fn tells_its_halves() {
         .await;
     let (_, halves) = report.split_once(r#"("SOCKERLESS_LAYERS", ""#).unwrap();
     let (halves, _) = halves.split_once('"').unwrap();
-    let (image, written) = halves.split_once(',').unwrap();
+    let halves: Vec<_> = halves.split(',').collect();
+    let [image, written, whole] = halves.as_slice() else {
+        panic!("three descriptors: {halves:?}")
+    };
     let mounts = answer(&report, "read /proc/self/mounts");
     assert_eq!(
         mounts.matches("overlay").count(),
@@ -97,6 +100,8 @@ async fn tells_its_halves() {
         format!("read /proc/self/fd/{image}/made"),
         format!("write /proc/self/fd/{image}/made y"),
         format!("list /proc/self/fd/{image}/etc"),
+        format!("read /proc/self/fd/{whole}/made"),
+        format!("list /proc/self/fd/{whole}/proc"),
     ];
     let report = fixture.ask(&function, &commands.join("\n")).await;
     assert_eq!(answer(&report, &commands[0]), "\"x\"");
@@ -109,6 +114,8 @@ async fn tells_its_halves() {
         "{report}"
     );
     assert!(answer(&report, &commands[3]).contains("hosts"), "{report}");
+    assert_eq!(answer(&report, &commands[4]), "\"x\"");
+    assert!(!answer(&report, &commands[5]).contains("self"), "{report}");
 }
 
 async fn serves_one_run() {

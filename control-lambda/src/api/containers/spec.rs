@@ -57,6 +57,7 @@ pub fn container_spec(container: &Container) -> ContainerSpec {
         stop_timeout_s: stop_timeout(config).unwrap_or(u32::MAX),
         confinement: confinement::confinement(&container.host_config, container.shape.runtime)
             .unwrap_or_default(),
+        read_only_root: container.host_config["ReadonlyRootfs"] == true,
     }
 }
 

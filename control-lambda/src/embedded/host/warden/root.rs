@@ -295,11 +295,13 @@ fn overlay(at: &str, mut options: String, flags: MsFlags) -> Result<(), Errno> {
 }
 
 /// The two halves of a writable root, for the agent alone: the image's files as if nothing had
-/// been written, and what was written. After [`assemble`], before [`pivot`]; the mount is
-/// seen through its descriptor only.
+/// been written, and what was written; and both together without anything that is mounted
+/// there. After [`assemble`], before [`pivot`]; the mounts are seen through their
+/// descriptors only.
 pub(super) struct Halves {
     image: OwnedFd,
     written: OwnedFd,
+    whole: OwnedFd,
 }
 
 impl Halves {
@@ -313,6 +315,15 @@ impl Halves {
         }
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         overlay("image", options, flags).during(|| "mount the image alone".to_owned())?;
+        make_dir(Path::new("whole"))?;
+        mount(
+            Some("root"),
+            "whole",
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .during(|| "mount the root alone".to_owned())?;
         let folder = |path: &Path| {
             // Not closed when the agent is executed.
             rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
@@ -321,13 +332,14 @@ impl Halves {
         Ok(Self {
             image: folder(Path::new("image"))?,
             written: folder(&writable.join("upper"))?,
+            whole: folder(Path::new("whole"))?,
         })
     }
 
     /// What the agent's environment says of them.
     pub(super) fn variable(&self) -> String {
-        let (image, written) = (self.image.as_raw_fd(), self.written.as_raw_fd());
-        format!("SOCKERLESS_LAYERS={image},{written}")
+        let fds = [&self.image, &self.written, &self.whole].map(|fd| fd.as_raw_fd().to_string());
+        format!("SOCKERLESS_LAYERS={}", fds.join(","))
     }
 }
 
