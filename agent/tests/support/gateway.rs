@@ -56,6 +56,7 @@ struct State {
     done_counts: HashMap<u64, u32>,
     refuse_all: bool,
     silent: bool,
+    refuse_changes: bool,
     weather: Weather,
     agent: Option<Online>,
     clients: HashMap<ConnectionId, mpsc::UnboundedSender<String>>,
@@ -123,6 +124,11 @@ impl Gateway {
     /// Whether nobody is let in.
     pub(crate) fn refuse_all(&self, refuse: bool) {
         self.state().refuse_all = refuse;
+    }
+
+    /// Lets no change of files count.
+    pub(crate) fn refuse_changes(&self) {
+        self.state().refuse_changes = true;
     }
 
     /// Whether nothing is answered; datagrams pass.
@@ -336,13 +342,15 @@ impl Shared {
         let answer = match message {
             AgentMessage::Hello { .. } => ControlToAgent::Welcome { version: 1 },
             AgentMessage::Report { seq, report } => {
+                let changes = matches!(report, Report::Changed { .. });
+                let refused = changes && state.refuse_changes;
                 if state.seen_reports.insert((run.clone(), seq)) {
                     self.reports.send(report).unwrap();
                 }
                 ControlToAgent::Ack {
                     seq,
                     streams: 0,
-                    refused: None,
+                    refused: refused.then(|| "too late".to_owned()),
                 }
             }
             AgentMessage::CommandDone { id, error } => {

@@ -72,6 +72,11 @@ impl Server {
         self.answers.lock().await.recv().await.unwrap()
     }
 
+    /// As if this had been uploaded.
+    pub(crate) fn hold(&self, blob: Vec<u8>) {
+        *self.shared.blob.lock().unwrap() = blob;
+    }
+
     pub(crate) fn blob(&self) -> Vec<u8> {
         self.shared.blob.lock().unwrap().clone()
     }
@@ -89,6 +94,10 @@ async fn serve(
     let path = request.uri().path().to_owned();
     let response = Response::builder();
     if path == "/blob" {
+        if request.method() == Method::GET {
+            let blob = state.blob.lock().unwrap().clone();
+            return Ok(response.body(Full::from(blob)).unwrap());
+        }
         assert_eq!(request.method(), Method::PUT);
         assert!(request.headers().contains_key("content-length"));
         let body = request.into_body().collect().await.unwrap().to_bytes();

@@ -81,6 +81,30 @@ impl World {
         self.invoke_for(spec, Duration::from_secs(900))
     }
 
+    /// Invokes the agent for this errand, whose files come from and go to the blob store.
+    pub(crate) fn invoke_with_files(
+        &self,
+        spec: ContainerSpec,
+        errand: Errand,
+        lay: bool,
+    ) -> Invocation {
+        let url = format!("http://{}/blob", self.server.authority);
+        let invocation = Invocation {
+            errand,
+            kept: KeptFiles {
+                lay_url: lay.then(|| url.clone()),
+                keep_url: Some(url),
+                lost: None,
+            },
+            ..self.invocation(spec)
+        };
+        self.server.invoke(
+            serde_json::to_vec(&invocation).unwrap(),
+            Duration::from_secs(900),
+        );
+        invocation
+    }
+
     /// As [`World::invoke`], with the time until the deadline.
     pub(crate) fn invoke_for(&self, spec: ContainerSpec, time_limit: Duration) -> Invocation {
         let invocation = self.invocation(spec);

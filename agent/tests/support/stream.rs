@@ -84,6 +84,23 @@ impl Client {
         self.present(&grant).await
     }
 
+    /// Sends a whole body for an operation that answers itself; the answer's status and body.
+    pub(crate) async fn ask(&self, operation: Operation, body: &[u8]) -> (u16, Vec<u8>) {
+        let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
+        let head = encode_head(&self.grant(operation)).unwrap();
+        send.write_all(&head).await.unwrap();
+        send.write_all(body).await.unwrap();
+        send.finish().unwrap();
+        let mut length = [0; 4];
+        recv.read_exact(&mut length).await.unwrap();
+        let mut text = vec![0; head_length(length, 64 * 1024).unwrap()];
+        recv.read_exact(&mut text).await.unwrap();
+        match serde_json::from_slice(&text).unwrap() {
+            StreamReply::Answer { status, .. } => (status, raw(&mut recv).await),
+            other => panic!("no answer of its own: {other:?}"),
+        }
+    }
+
     /// A signed grant.
     pub(crate) fn grant(&self, operation: Operation) -> String {
         sign(&self.invocation, operation)
