@@ -1,7 +1,7 @@
 //! The files of containers that do not run, and what containers changed.
 
 use serde_json::json;
-use sockerless_tests::scenario::{Scenario, Step, api, docker, file, read_file};
+use sockerless_tests::scenario::{Gone, Scenario, Step, api, docker, file, gone, read_file};
 
 /// The scenarios of this file.
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -152,6 +152,13 @@ fn archives() -> Scenario {
             .chain([
                 api("GET /containers/@N/changes").gives(200),
                 api("GET /containers/@N-none/changes").gives(404),
+                gone(Gone::BeforeAnswer, "GET /containers/@N/archive?path=/bin"),
+                gone(Gone::AfterHead, "GET /containers/@N/archive?path=/bin"),
+                gone(Gone::BeforeAnswer, "HEAD /containers/@N/archive?path=/bin"),
+                gone(Gone::InBody, "PUT /containers/@N/archive?path=/tmp").body(&[b'x'; 512]),
+                gone(Gone::AfterHead, "GET /containers/@N/export"),
+                gone(Gone::BeforeAnswer, "GET /containers/@N/changes"),
+                api("GET /containers/@N/changes").gives(200),
                 docker("diff @N-none").gives(1),
                 docker("rm @N").gives(0),
                 api("GET /containers/@N/export").gives(404),
@@ -302,6 +309,9 @@ fn commit_stopped() -> Scenario {
         .chain([
             docker("rm @N").gives(0),
             docker("rmi @N-image:created @N-image:exited").gives(0),
+            docker("create --name @N-gone busybox true").gives(0),
+            gone(Gone::InBody, "POST /commit?container=@N-gone&repo=@N-gone").json(&json!({"Env": ["A=1"]})),
+            docker("rm @N-gone").gives(0),
         ]),
     )
     .microvm_only()

@@ -31,6 +31,9 @@ struct ApiRow {
     /// Answers that no request can bring about, with the reason; `gone` too.
     #[serde(default)]
     unreachable: BTreeMap<String, String>,
+    /// The runtimes that have it; all if none is named.
+    #[serde(default)]
+    runtimes: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,6 +43,8 @@ struct ClientRow {
     exits: Vec<i64>,
     #[serde(default)]
     gone: bool,
+    #[serde(default)]
+    runtimes: Vec<String>,
 }
 
 /// One cell: an operation or a client's verb, and an answer.
@@ -65,6 +70,8 @@ pub struct Grid {
     operations: Vec<Operation>,
     cells: BTreeSet<Cell>,
     unreachable: BTreeMap<Cell, String>,
+    /// The rows that not every runtime has.
+    runtimes: BTreeMap<String, Vec<String>>,
 }
 
 impl Grid {
@@ -76,13 +83,28 @@ impl Grid {
         Self::parse(OPERATIONS)
     }
 
+    /// The rows that a runtime of this name has.
+    #[must_use]
+    pub fn of_runtime(mut self, name: &str) -> Self {
+        let runtimes = &self.runtimes;
+        self.cells.retain(|cell| {
+            let only = runtimes.get(&cell.row);
+            only.is_none_or(|only| only.iter().any(|one| one == name))
+        });
+        self
+    }
+
     fn parse(json: &str) -> Result<Self, String> {
         let file: File =
             serde_json::from_str(json).map_err(|error| format!("operations.json: {error}"))?;
         let mut operations = Vec::new();
         let mut cells = BTreeSet::new();
         let mut unreachable = BTreeMap::new();
+        let mut runtimes = BTreeMap::new();
         for row in file.api {
+            if !row.runtimes.is_empty() {
+                runtimes.insert(row.id.clone(), row.runtimes);
+            }
             let columns: BTreeSet<String> = row
                 .statuses
                 .iter()
@@ -116,6 +138,9 @@ impl Grid {
         for row in file.client {
             let columns = row.exits.iter().map(i64::to_string);
             let gone = row.gone.then(|| "gone".to_owned());
+            if !row.runtimes.is_empty() {
+                runtimes.insert(format!("docker {}", row.command), row.runtimes);
+            }
             cells.extend(columns.chain(gone).map(|column| Cell {
                 row: format!("docker {}", row.command),
                 column,
@@ -125,6 +150,7 @@ impl Grid {
             operations,
             cells,
             unreachable,
+            runtimes,
         })
     }
 

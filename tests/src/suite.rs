@@ -89,7 +89,7 @@ impl Suite {
         Ok(Self {
             settings,
             rules: Rules::load()?,
-            grid: Grid::load()?,
+            grid: Grid::load()?.of_runtime(settings.runtime.name()),
             allowed: allowed()?,
             engines: OnceLock::new(),
             seen: Mutex::new(Seen::default()),

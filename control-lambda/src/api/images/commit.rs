@@ -23,6 +23,10 @@ use crate::store::runs::{Commit, PendingCommand};
 /// How long the layer may take to be stored.
 const UPLOAD_LIMIT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
+/// What is said of a container that wrote nothing an image could have.
+const READ_ONLY: &str = "commit is not implemented by sockerless for a container under the runtime function, whose root cannot be written to: \
+                         use --runtime microvm";
+
 /// Makes an image of what a container wrote: its agent stores that as a layer, then the image
 /// is made ([`carry_out`]).
 ///
@@ -41,6 +45,10 @@ pub async fn commit(context: &Context<'_>) -> ApiResult {
     let base = sent.unwrap_or_else(|| own.clone());
     let mut config = changes::apply_to(base, query.all("changes")).map_err(bad)?;
     complete(&mut config, &own);
+    match container.shape.runtime {
+        Runtime::Microvm => {}
+        Runtime::Function => return Err(ApiError::not_implemented(READ_ONLY)),
+    }
 
     let control = context.control;
     let (answer, parts) = control.begin_answer(context.peer()?, Vec::new()).await?;
@@ -136,13 +144,7 @@ fn check(container: &Container) -> Result<(), ApiError> {
         }
         Phase::Created | Phase::Starting | Phase::Running | Phase::Paused | Phase::Exited => {}
     }
-    match container.shape.runtime {
-        Runtime::Microvm => Ok(()),
-        Runtime::Function => Err(ApiError::not_implemented(
-            "commit is not implemented by sockerless for a container under the runtime function, whose root cannot be written to: \
-             use --runtime microvm",
-        )),
-    }
+    Ok(())
 }
 
 fn layer_blob(answer: &AnswerId) -> Result<BlobName, EngineError> {
