@@ -7,8 +7,9 @@ use sockerless_shared::protocol::control::Report;
 use sockerless_shared::protocol::grant::Operation;
 use sockerless_shared::protocol::invocation::Errand;
 use sockerless_shared::protocol::kept::Kept;
+use sockerless_shared::protocol::stdcopy::OutputStream;
 use support::stream::Client;
-use support::{World, sh};
+use support::{World, sh, text};
 
 fn stat(path: &str) -> Operation {
     Operation::PathStat {
@@ -42,9 +43,8 @@ async fn run(world: &World, script: &str, lay: bool) -> (String, Option<Kept>) {
         }
     };
     world.answer().await;
-    let out: Vec<_> = world.records(logs).await;
-    let out: Vec<u8> = out.into_iter().flat_map(|record| record.data).collect();
-    (String::from_utf8(out).unwrap(), kept)
+    let records = world.records(logs).await;
+    (text(&records, OutputStream::Stdout), kept)
 }
 
 async fn visit(world: &World, operation: Operation, body: &[u8]) -> (u16, String) {

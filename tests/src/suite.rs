@@ -86,10 +86,11 @@ impl Suite {
     /// # Errors
     /// A sentence about what is wrong in the tests' data.
     pub fn new(settings: Settings) -> Result<Self, String> {
+        let grid = Grid::load()?.of_runtime(settings.runtime.name());
         Ok(Self {
             settings,
             rules: Rules::load()?,
-            grid: Grid::load()?.of_runtime(settings.runtime.name()),
+            grid,
             allowed: allowed()?,
             engines: OnceLock::new(),
             seen: Mutex::new(Seen::default()),

@@ -112,7 +112,7 @@ fn pack(scratch: &Scratch) -> io::Result<(File, u64)> {
 }
 
 fn top(folder: &Path) -> io::Result<OwnedFd> {
-    Ok(Root::at(folder, false)?.folder().try_clone()?)
+    Root::at(folder, false)?.folder().try_clone()
 }
 
 /// Lays what is at `url` down in `folder`.
