@@ -188,7 +188,10 @@ fn command_name(command: &Command) -> String {
         Command::Kill { signal } => format!("kill {signal}"),
         Command::Pause => "pause".into(),
         Command::Unpause => "unpause".into(),
-        Command::Resize { .. } | Command::ResizeExec { .. } | Command::StartExec { .. } => {
+        Command::Resize { .. }
+        | Command::ResizeExec { .. }
+        | Command::StoreLayer { .. }
+        | Command::StartExec { .. } => {
             unreachable!("the lifecycle never sends this")
         }
     }
