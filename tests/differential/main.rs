@@ -18,6 +18,7 @@ mod images;
 mod lifecycle;
 mod list;
 mod mounts;
+mod networks;
 mod pause;
 mod registry;
 mod run;
@@ -42,6 +43,7 @@ fn scenarios() -> Vec<Scenario> {
         run::scenarios(),
         run_flags::scenarios(),
         mounts::scenarios(),
+        networks::scenarios(),
         pause::scenarios(),
         lifecycle::scenarios(),
         streams::scenarios(),

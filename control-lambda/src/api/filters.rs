@@ -66,6 +66,32 @@ impl Filters {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a name is there, with or without values.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The one yes or no of a name (Docker's `GetBoolOrDefault` and its like); `None`
+    /// where nothing is said.
+    ///
+    /// # Errors
+    /// 400 in Docker's words.
+    pub fn one_bool(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        let refuse = |message: String| Err(ApiError::new(400, message));
+        match self.get(name) {
+            [] => Ok(None),
+            [one] => match one.as_str() {
+                "true" | "1" => Ok(Some(true)),
+                "false" | "0" => Ok(Some(false)),
+                _ => refuse(format!(
+                    "invalid value for filter '{name}', must be \"true\" (or \"1\"), or \"false\" (or \"0\")"
+                )),
+            },
+            _ => refuse(format!("got more than one value for filter key \"{name}\"")),
+        }
+    }
+
     /// Whether nothing is filtered.
     #[must_use]
     pub fn is_empty(&self) -> bool {

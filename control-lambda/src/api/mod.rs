@@ -11,6 +11,8 @@ pub mod filters;
 pub mod go_json;
 pub mod human;
 pub mod images;
+pub mod networks;
+mod prune;
 pub mod query;
 pub mod router;
 pub mod signal;

@@ -6,7 +6,7 @@ use sockerless_shared::ids::Namespace;
 use super::error::Form;
 use super::query::Query;
 use super::version::ApiVersion;
-use super::{ApiError, ApiResult, Context, containers, exec, images, system};
+use super::{ApiError, ApiResult, Context, containers, exec, images, networks, system};
 use crate::engine::Control;
 
 /// Finds the operation and carries it out.
@@ -80,6 +80,13 @@ enum Operation<'a> {
     ImageInspect(String),
     ImageTag(String),
     ImageRemove(String),
+    NetworkList,
+    NetworkCreate,
+    NetworkPrune,
+    NetworkInspect(String),
+    NetworkRemove(String),
+    NetworkConnect(String),
+    NetworkDisconnect(String),
     /// An object of a kind of which there is none, named by a client.
     Absent {
         status: u16,
@@ -143,7 +150,13 @@ impl<'a> Operation<'a> {
                 operation: "update",
                 container: Some(id),
             },
-            ("GET", ["networks", id]) => Self::absent(404, format!("network {id} not found")),
+            ("GET", ["networks"]) => Self::NetworkList,
+            ("POST", ["networks", "create"]) => Self::NetworkCreate,
+            ("POST", ["networks", "prune"]) => Self::NetworkPrune,
+            ("POST", ["networks", id @ .., "connect"]) => Self::NetworkConnect(id.join("/")),
+            ("POST", ["networks", id @ .., "disconnect"]) => Self::NetworkDisconnect(id.join("/")),
+            ("GET", ["networks", id @ ..]) => Self::NetworkInspect(id.join("/")),
+            ("DELETE", ["networks", id @ ..]) => Self::NetworkRemove(id.join("/")),
             ("GET", ["volumes", id]) => Self::absent(404, format!("get {id}: no such volume")),
             ("GET", ["plugins", id, "json"]) => {
                 Self::absent(404, format!("plugin \"{id}\" not found"))
@@ -157,9 +170,6 @@ impl<'a> Operation<'a> {
             ("POST", ["auth"]) => Self::missing("login"),
             ("POST", ["build" | "session" | "grpc"])
             | ("POST", ["build", "prune"] | ["commit"]) => Self::missing("build"),
-            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["networks", ..]) => {
-                Self::missing("network")
-            }
             ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["volumes", ..]) => {
                 Self::missing("volume")
             }
@@ -227,6 +237,13 @@ impl<'a> Operation<'a> {
             Self::ImageInspect(name) => images::inspect::inspect(context, &name).await,
             Self::ImageTag(name) => images::tag::tag(context, &name).await,
             Self::ImageRemove(name) => images::remove::remove(context, &name).await,
+            Self::NetworkList => networks::list::list(context).await,
+            Self::NetworkCreate => networks::create::create(context).await,
+            Self::NetworkPrune => networks::prune::prune(context).await,
+            Self::NetworkInspect(id) => networks::inspect::inspect(context, &id).await,
+            Self::NetworkRemove(id) => networks::remove::remove(context, &id).await,
+            Self::NetworkConnect(id) => networks::connect::connect(context, &id).await,
+            Self::NetworkDisconnect(id) => networks::disconnect::disconnect(context, &id).await,
             Self::Absent { status, message } => Err(ApiError::new(status, message)),
             Self::Missing {
                 operation,
@@ -242,7 +259,7 @@ impl<'a> Operation<'a> {
 }
 
 /// Docker's words where there is no swarm; clients that look for an object of any kind go on then.
-const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+pub(super) const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
                            to connect this node to swarm and try again.";
 
 const fn missing_name(segment: &str) -> &'static str {
@@ -263,9 +280,6 @@ fn not_implemented(operation: &str) -> String {
         "container prune" => "use `docker rm $(docker ps -aq -f status=exited)`",
         "events" => "use `docker wait` or `docker ps`",
         "system df" => "use `docker images` and `docker ps -a`",
-        "network" => {
-            "containers reach the outside through the networks bridge and none, chosen with --network"
-        }
         "volume" => "bring data in with the image or on stdin, and out on stdout",
         "login" => "pull from a registry that needs no credentials, or use `docker load`",
         "manifest inspect" | "push" => "use a registry client such as skopeo",

@@ -7,6 +7,7 @@
 //! - [`jobs`]: work that outlasts a request;
 //! - [`invoke`]: the payload of a run;
 //! - [`logs`]: logs of runs that are over;
+//! - [`networks`]: the networks of a container that starts;
 //! - [`upkeep`]: recovery after a restart, the sweep, shutting down.
 
 pub mod agents;
@@ -17,6 +18,7 @@ pub mod gateway;
 pub mod invoke;
 pub mod jobs;
 pub mod logs;
+pub mod networks;
 pub mod settle;
 pub mod upkeep;
 
@@ -167,6 +169,9 @@ pub enum EngineError {
     /// The container is gone.
     #[error("no such container: {0}")]
     NoSuchContainer(ContainerId),
+    /// The container's networks are not as they have to be.
+    #[error(transparent)]
+    Network(#[from] networks::NetworkError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -28,8 +28,7 @@ impl Control {
                 self.answer_starts(container, &StartResult::Running).await?;
                 self.answer_exits(container).await?;
                 if lifecycle.desired == Desired::Restarted {
-                    self.start(&container.namespace, &container.id, container.shape.runtime)
-                        .await?;
+                    self.start(container).await?;
                 }
                 Ok(())
             }
@@ -100,7 +99,7 @@ impl Control {
         Ok(())
     }
 
-    async fn end_agent_waiters(&self, container: &Container) -> Result<(), EngineError> {
+    pub(super) async fn end_agent_waiters(&self, container: &Container) -> Result<(), EngineError> {
         for waiter in self.store.waiters(&container.id, AGENTS).await? {
             if self.store.take_waiter(&container.id, &waiter).await? {
                 self.deliver(&waiter.answer, vec![Part::End]).await?;

@@ -5,8 +5,9 @@ use sockerless_shared::ids::{ContainerId, ImageDigest};
 use sockerless_shared::lifecycle::Lifecycle;
 use sockerless_shared::spec::Runtime;
 
-use super::config::{CONFIG, ENDPOINT, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
+use super::config::{CONFIG, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
 use super::{find, machine, mounts, names, spec, validate};
+use crate::api::go_json::member;
 use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
 use crate::images::platform::Platform;
@@ -15,6 +16,7 @@ use crate::ports::machine::Machine;
 use crate::store::containers::Container;
 
 mod image_defaults;
+mod networks;
 mod refusals;
 
 /// How often a made-up name is tried.
@@ -35,6 +37,7 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     let body = context.json_body()?;
     let wanted = Wanted::parse(&body)?;
     let mut warnings = wanted.validate(&context.control.config)?;
+    let networks = networks::networks(context, &wanted).await?;
     let control = context.control;
     let reference = wanted.text("Image");
     if reference.is_empty() {
@@ -80,7 +83,9 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         ));
     }
     let host_config = wanted.host_config(&control.config, runtime);
-    let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config)?;
+    let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config);
+    shape.network = networks.outbound;
+    warnings.extend(networks.warnings);
     if runtime == Runtime::Microvm {
         // What `start` will refuse is refused then, and an ordinary machine waits till then.
         let host = json!(host_config);
@@ -100,7 +105,7 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         image_reference: reference,
         config: Value::Object(config),
         host_config: Value::Object(host_config),
-        networks: wanted.networks()?,
+        networks: networks.endpoints,
         args,
         shape,
         function: function.name,
@@ -178,20 +183,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn parse(body: &Value) -> Result<Self, ApiError> {
-        if !body.is_object() && !body.is_null() {
-            return Err(ApiError::new(
-                400,
-                format!(
-                    "invalid JSON: json: cannot unmarshal {} into Go value of type container.CreateRequest",
-                    match body {
-                        Value::Array(_) => "array",
-                        Value::String(_) => "string",
-                        Value::Bool(_) => "bool",
-                        Value::Null | Value::Number(_) | Value::Object(_) => "number",
-                    }
-                ),
-            ));
-        }
+        go_json::check_object(body, "container.CreateRequest")?;
         let config = go_json::complete("", CONFIG, body)?;
         let host = member(body, "HostConfig");
         if host.is_array() {
@@ -202,9 +194,19 @@ impl Wanted {
         }
         let host = go_json::complete(".HostConfig", HOST_CONFIG, host)?;
         let networking = member(body, "NetworkingConfig");
+        let place = ".NetworkingConfig";
+        if !networking.is_object() && !networking.is_null() {
+            let go_type = "network.NetworkingConfig";
+            return Err(go_json::mismatch_at(place, networking, go_type));
+        }
         let endpoints = match member(networking, "EndpointsConfig") {
             Value::Object(endpoints) => endpoints.clone(),
-            _ => Map::new(),
+            Value::Null => Map::new(),
+            other => {
+                let place = format!("{place}.EndpointsConfig");
+                let go_type = "map[string]*network.EndpointSettings";
+                return Err(go_json::mismatch_at(&place, other, go_type));
+            }
         };
         let known = |name: &String| {
             CONFIG
@@ -224,7 +226,7 @@ impl Wanted {
         })
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         self.config
             .get(name)
             .and_then(Value::as_str)
@@ -287,8 +289,6 @@ impl Wanted {
         if !self.text("Hostname").is_empty() && self.host("UTSMode") == "host" {
             return invalid("conflicting options: hostname and the UTS mode".to_owned());
         }
-        let mode = self.network_mode();
-        validate::check_endpoint(mode, &self.text("MacAddress"), self.endpoint())?;
         validate::check(&self.host_value(), &config.place)
     }
 
@@ -374,37 +374,6 @@ impl Wanted {
             other => other,
         }
     }
-
-    /// What the client says of its place in the network; clients call the usual one `default`.
-    fn endpoint(&self) -> &Value {
-        let mode = self.network_mode();
-        let usual = (mode == "bridge")
-            .then(|| self.endpoints.get("default"))
-            .flatten();
-        self.endpoints.get(mode).or(usual).unwrap_or(&Value::Null)
-    }
-
-    /// `NetworkSettings.Networks` of a container that does not run.
-    fn networks(&self) -> Result<Value, ApiError> {
-        let mode = self.network_mode();
-        let given = self.endpoint();
-        let endpoint = go_json::complete(".NetworkingConfig.EndpointsConfig", ENDPOINT, given)?;
-        Ok(json!({ mode: endpoint }))
-    }
-}
-
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
-    static NULL: Value = Value::Null;
-    value
-        .as_object()
-        .and_then(|map| {
-            map.get(name).or_else(|| {
-                map.iter()
-                    .find(|(n, _)| n.eq_ignore_ascii_case(name))
-                    .map(|(_, v)| v)
-            })
-        })
-        .unwrap_or(&NULL)
 }
 
 /// Most memory of a function, in MiB (AWS Lambda quotas).
@@ -422,7 +391,7 @@ fn shape(
     runtime: Runtime,
     id: &ContainerId,
     config: &Config,
-) -> Result<FunctionShape, ApiError> {
+) -> FunctionShape {
     let asked = (wanted.number("Memory") + MIB - 1) / MIB;
     // At most 10,240 after validation, and far below 2^53.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
@@ -433,24 +402,15 @@ fn shape(
             .unwrap_or(u32::MAX)
             .clamp(SMALLEST_MEMORY_MIB, LARGEST_MEMORY_MIB),
     };
-    let network = match wanted.network_mode() {
-        "none" => Network::None,
-        "bridge" => Network::Outbound,
-        other => {
-            return Err(ApiError::not_implemented(format!(
-                "network {other} is not implemented by sockerless: use --network bridge or none"
-            )));
-        }
-    };
-    Ok(FunctionShape {
+    FunctionShape {
         image: image.clone(),
         runtime,
         memory_mib: memory,
         tmp_mib: config.tmp_mib,
-        network,
+        network: Network::None,
         owner: (runtime == Runtime::Microvm).then(|| id.clone()),
         machine: None,
-    })
+    }
 }
 
 /// What a function gives only in part: said, not passed over.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{find, mounts, root_size, state};
+use super::{endpoints, find, mounts, root_size, state};
 use crate::api::{ApiResult, Context, json};
 use crate::store::containers::Container;
 use crate::store::execs::ExecState;
@@ -95,6 +95,6 @@ fn network_settings(container: &Container) -> Value {
         "IPPrefixLen": 0,
         "IPv6Gateway": "",
         "MacAddress": "",
-        "Networks": container.networks,
+        "Networks": endpoints::inspected(container),
     })
 }

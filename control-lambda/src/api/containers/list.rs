@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{find, root_size, state};
+use super::{endpoints, find, root_size, state};
 use crate::api::filters::Filters;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::store::containers::Container;
@@ -85,7 +85,7 @@ fn summary(container: &Container, now: Timestamp) -> Value {
         "State": state::status(&container.lifecycle),
         "Status": state::words(&container.lifecycle, now),
         "HostConfig": {"NetworkMode": container.host_config["NetworkMode"]},
-        "NetworkSettings": {"Networks": container.networks},
+        "NetworkSettings": {"Networks": endpoints::listed(container)},
         "Mounts": [],
     })
 }
@@ -213,13 +213,19 @@ impl<'a> Choice<'a> {
             Err(text) => *text == container.name,
         };
         let status = state::status(lifecycle);
-        let network = container.host_config["NetworkMode"].as_str().unwrap_or("");
+        let in_network = |wanted: &str| {
+            let mut networks = container.networks.as_object().into_iter().flatten();
+            networks.any(|(name, endpoint)| {
+                let id = endpoint["NetworkID"].as_str().unwrap_or("");
+                name == wanted || (!wanted.is_empty() && id.starts_with(wanted))
+            })
+        };
         !self.tasks_only
             && filters.any("id", |prefix| container.id.as_str().starts_with(prefix))
             && (self.names.is_empty() || self.names.iter().any(name_matches))
             && filters.any("status", |wanted| wanted == status)
             && filters.any("health", |wanted| wanted == "none")
-            && filters.any("network", |wanted| wanted == network)
+            && filters.any("network", in_network)
             && filters.labels("label", &container.config["Labels"])
             && filters.get("volume").is_empty()
             && filters.get("publish").is_empty()

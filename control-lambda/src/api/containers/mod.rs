@@ -6,6 +6,7 @@ mod capabilities;
 pub mod config;
 mod confinement;
 pub mod create;
+mod endpoints;
 pub mod inspect;
 pub mod kill;
 pub mod list;
@@ -79,6 +80,18 @@ pub async fn find(context: &Context<'_>, reference: &str) -> Result<Container, A
             format!("multiple IDs found with provided prefix: {reference}"),
         )),
     }
+}
+
+/// The container that a client names in a body, where it may name none.
+///
+/// # Errors
+/// As [`find`], and 400 where it names none.
+pub async fn named(context: &Context<'_>, reference: &str) -> Result<Container, ApiError> {
+    if reference.is_empty() {
+        let message = "invalid name or ID supplied: \"\"";
+        return Err(ApiError::new(400, message));
+    }
+    find(context, reference).await
 }
 
 /// Begins an answer that is given when something happens to a container, and

@@ -7,7 +7,7 @@ pub mod list;
 pub mod load;
 pub mod remove;
 pub mod tag;
-mod time;
+pub(in crate::api) mod time;
 
 use sockerless_shared::lifecycle::Phase;
 

@@ -6,7 +6,7 @@ use sockerless_shared::timestamp::Timestamp;
 
 /// Reads RFC 3339, whole or without its end and zone (then UTC), seconds since
 /// the epoch, or a duration, which counts back from `now`.
-pub(super) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
+pub(in crate::api) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
     if text != "0"
         && let Some((negative, duration)) = go_duration(text)
     {

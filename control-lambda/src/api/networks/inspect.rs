@@ -1,0 +1,37 @@
+//! `GET /networks/{id}` (Engine API, `NetworkInspect`).
+
+use super::{find, members, shown};
+use crate::api::query::go_quote;
+use crate::api::{ApiError, ApiResult, Context, json};
+
+/// Everything that is known of a network, with the containers in it that run.
+///
+/// # Errors
+/// 400 for a `verbose` that is neither yes nor no, 404.
+pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
+    // What it adds are the tasks of a swarm, of which there are none.
+    let verbose = context.query.text("verbose");
+    if !verbose.is_empty() && !is_bool(verbose) {
+        let quoted = go_quote(verbose);
+        let message = format!(
+            "invalid value for verbose: {verbose}: strconv.ParseBool: parsing {quoted}: invalid syntax"
+        );
+        return Err(ApiError::new(400, message));
+    }
+    let network = find(context, reference).await?;
+    let scope = context.query.text("scope");
+    if !scope.is_empty() && scope != network.scope {
+        let message = format!("network {reference} not found");
+        return Err(ApiError::new(404, message));
+    }
+    let containers = context.control.store.containers(context.namespace).await?;
+    json(200, &shown(&network, members(&containers, &network)))
+}
+
+/// Go's `strconv.ParseBool`.
+pub(super) fn is_bool(text: &str) -> bool {
+    matches!(
+        text,
+        "1" | "t" | "T" | "TRUE" | "true" | "True" | "0" | "f" | "F" | "FALSE" | "false" | "False"
+    )
+}

@@ -1,0 +1,87 @@
+//! `GET /networks` (Engine API, `NetworkList`).
+
+use serde_json::{Map, Value};
+
+use super::{is_active, shown};
+use crate::api::filters::Filters;
+use crate::api::{ApiError, ApiResult, Context, json};
+use crate::store::containers::Container;
+use crate::store::networks::Network;
+
+const FILTERS: [&str; 7] = [
+    "dangling", "driver", "id", "label", "name", "scope", "type",
+];
+
+/// The networks that satisfy the filters.
+///
+/// # Errors
+/// 400 for a filter that is not one, 500 (as in Docker) for an unknown type.
+pub async fn list(context: &Context<'_>) -> ApiResult {
+    let filters = context.query.filters()?;
+    filters.only(&FILTERS)?;
+    let dangling = filters.one_bool("dangling")?;
+    let predefined = kinds(&filters)?;
+    let store = &context.control.store;
+    let networks = store.networks(context.namespace).await?;
+    let containers = match dangling {
+        Some(_) => store.containers(context.namespace).await?,
+        None => Vec::new(),
+    };
+    let found: Vec<Value> = networks
+        .iter()
+        .filter(|network| takes(&filters, network))
+        .filter(|network| predefined.is_none_or(|wanted| wanted(network)))
+        .filter(|network| {
+            dangling.is_none_or(|wanted| is_dangling(network, &containers) == wanted)
+        })
+        .map(|network| shown(network, Map::new()))
+        .collect();
+    json(200, &found)
+}
+
+fn takes(filters: &Filters, network: &Network) -> bool {
+    filters.any("driver", |driver| driver == network.driver.name())
+        && filters.any("id", |part| network.id.as_str().contains(part))
+        && filters.any("name", |part| part_of(part, &network.name))
+        && filters.any("scope", |scope| scope == network.scope)
+        && filters.labels("label", &serde_json::json!(network.labels))
+}
+
+/// Docker's `Match`: a pattern, or where it is none, a part of the text.
+fn part_of(pattern: &str, text: &str) -> bool {
+    match regex_lite::Regex::new(pattern) {
+        Ok(pattern) => pattern.is_match(text),
+        Err(_) => false,
+    }
+}
+
+fn is_dangling(network: &Network, containers: &[Container]) -> bool {
+    !network.is_predefined()
+        && !containers
+            .iter()
+            .any(|container| is_active(container, network))
+}
+
+/// What the filter `type` wants, if anything; as in Docker, named without a value it
+/// wants nothing at all.
+fn kinds(filters: &Filters) -> Result<Option<fn(&Network) -> bool>, ApiError> {
+    let mut wanted: Option<fn(&Network) -> bool> = match filters.names("type") {
+        true => Some(|_| false),
+        false => None,
+    };
+    for kind in filters.get("type") {
+        let this: fn(&Network) -> bool = match kind.as_str() {
+            "builtin" => Network::is_predefined,
+            "custom" => |network| !network.is_predefined(),
+            other => {
+                let message = format!("invalid filter: 'type'='{other}'");
+                return Err(ApiError::new(500, message));
+            }
+        };
+        wanted = Some(match filters.get("type") {
+            [_] => this,
+            _ => |_| true,
+        });
+    }
+    Ok(wanted)
+}
