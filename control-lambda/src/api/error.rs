@@ -138,6 +138,7 @@ impl From<HostError> for ApiError {
     fn from(error: HostError) -> Self {
         let status = match &error {
             HostError::Unsupported(_) | HostError::PayloadTooLarge(_) => 400,
+            HostError::NotThere(_) => 501,
             HostError::Throttled(_) => 503,
             HostError::NoSuchFunction(_) | HostError::Failed(_) => 500,
         };

@@ -92,6 +92,26 @@ impl Filters {
         }
     }
 
+    /// The same, where Docker refuses in other words.
+    ///
+    /// # Errors
+    /// 400 in Docker's words.
+    pub fn bracketed_bool(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        self.one_bool(name).map_err(|error| ApiError {
+            message: format!("invalid filter '{name}=[{}]'", self.get(name).join(" ")),
+            ..error
+        })
+    }
+
+    /// Whether the text has a part that one of the patterns of `name` describes; true where
+    /// there are none (Docker's `Match`).
+    #[must_use]
+    pub fn matches(&self, name: &str, text: &str) -> bool {
+        self.any(name, |pattern| {
+            regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+        })
+    }
+
     /// Whether nothing is filtered.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -18,6 +18,7 @@ pub mod router;
 pub mod signal;
 pub mod system;
 pub mod version;
+pub mod volumes;
 
 use bytes::Bytes;
 use serde::Serialize;

@@ -6,7 +6,7 @@ use sockerless_shared::ids::Namespace;
 use super::error::Form;
 use super::query::Query;
 use super::version::ApiVersion;
-use super::{ApiError, ApiResult, Context, containers, exec, images, networks, system};
+use super::{ApiError, ApiResult, Context, containers, exec, images, networks, system, volumes};
 use crate::engine::Control;
 
 /// Finds the operation and carries it out.
@@ -80,6 +80,11 @@ enum Operation<'a> {
     ImageInspect(String),
     ImageTag(String),
     ImageRemove(String),
+    VolumeList,
+    VolumeCreate,
+    VolumePrune,
+    VolumeInspect(String),
+    VolumeRemove(String),
     NetworkList,
     NetworkCreate,
     NetworkPrune,
@@ -157,7 +162,12 @@ impl<'a> Operation<'a> {
             ("POST", ["networks", id @ .., "disconnect"]) => Self::NetworkDisconnect(id.join("/")),
             ("GET", ["networks", id @ ..]) => Self::NetworkInspect(id.join("/")),
             ("DELETE", ["networks", id @ ..]) => Self::NetworkRemove(id.join("/")),
-            ("GET", ["volumes", id]) => Self::absent(404, format!("get {id}: no such volume")),
+            ("GET", ["volumes"]) => Self::VolumeList,
+            ("POST", ["volumes", "create"]) => Self::VolumeCreate,
+            ("POST", ["volumes", "prune"]) => Self::VolumePrune,
+            ("PUT", ["volumes", ..]) => Self::absent(503, NO_CLUSTER_VOLUMES.to_owned()),
+            ("GET", ["volumes", name @ ..]) => Self::VolumeInspect(name.join("/")),
+            ("DELETE", ["volumes", name @ ..]) => Self::VolumeRemove(name.join("/")),
             ("GET", ["plugins", id, "json"]) => {
                 Self::absent(404, format!("plugin \"{id}\" not found"))
             }
@@ -170,9 +180,6 @@ impl<'a> Operation<'a> {
             ("POST", ["auth"]) => Self::missing("login"),
             ("POST", ["build" | "session" | "grpc"])
             | ("POST", ["build", "prune"] | ["commit"]) => Self::missing("build"),
-            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["volumes", ..]) => {
-                Self::missing("volume")
-            }
             (
                 "GET" | "HEAD" | "POST" | "DELETE" | "PUT",
                 [
@@ -237,6 +244,11 @@ impl<'a> Operation<'a> {
             Self::ImageInspect(name) => images::inspect::inspect(context, &name).await,
             Self::ImageTag(name) => images::tag::tag(context, &name).await,
             Self::ImageRemove(name) => images::remove::remove(context, &name).await,
+            Self::VolumeList => volumes::list::list(context).await,
+            Self::VolumeCreate => volumes::create::create(context).await,
+            Self::VolumePrune => volumes::prune::prune(context).await,
+            Self::VolumeInspect(name) => volumes::inspect::inspect(context, &name).await,
+            Self::VolumeRemove(name) => volumes::remove::remove(context, &name).await,
             Self::NetworkList => networks::list::list(context).await,
             Self::NetworkCreate => networks::create::create(context).await,
             Self::NetworkPrune => networks::prune::prune(context).await,
@@ -262,6 +274,10 @@ impl<'a> Operation<'a> {
 pub(super) const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
                            to connect this node to swarm and try again.";
 
+/// Docker's words where there is no swarm, whose volumes alone can be changed.
+const NO_CLUSTER_VOLUMES: &str =
+    "volume update only valid for cluster volumes, but swarm is unavailable";
+
 const fn missing_name(segment: &str) -> &'static str {
     match segment.as_bytes() {
         b"changes" => "diff",
@@ -280,7 +296,6 @@ fn not_implemented(operation: &str) -> String {
         "container prune" => "use `docker rm $(docker ps -aq -f status=exited)`",
         "events" => "use `docker wait` or `docker ps`",
         "system df" => "use `docker images` and `docker ps -a`",
-        "volume" => "bring data in with the image or on stdin, and out on stdout",
         "login" => "pull from a registry that needs no credentials, or use `docker load`",
         "manifest inspect" | "push" => "use a registry client such as skopeo",
         "search" => "search on the registry's web site",

@@ -27,7 +27,10 @@ impl Control {
     }
 
     /// Steps a container, and notes something else in its record by the same write.
-    async fn apply_with(
+    ///
+    /// # Errors
+    /// As [`Control::apply`].
+    pub(crate) async fn apply_with(
         &self,
         namespace: &Namespace,
         id: &ContainerId,
@@ -78,6 +81,12 @@ impl Control {
             // It runs, and the step below says so.
             Some(_) => None,
         };
+        if let Some(joined) = &joined
+            && joined.changes(shape)
+        {
+            // An environment that waits for this container has another network.
+            self.host.delete(&container.function).await?;
+        }
         self.apply_with(namespace, id, Input::Start { run, deadline }, |container| {
             if let Some(joined) = &joined {
                 joined.note(container);

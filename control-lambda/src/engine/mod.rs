@@ -8,7 +8,8 @@
 //! - [`invoke`]: the payload of a run;
 //! - [`logs`]: logs of runs that are over;
 //! - [`networks`]: the networks of a container that starts;
-//! - [`upkeep`]: recovery after a restart, the sweep, shutting down.
+//! - [`upkeep`]: recovery after a restart, the sweep, shutting down;
+//! - [`volumes`]: who uses which volumes, and how they go.
 
 pub mod agents;
 pub mod answers;
@@ -21,6 +22,7 @@ pub mod logs;
 pub mod networks;
 pub mod settle;
 pub mod upkeep;
+pub mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,6 +41,11 @@ pub struct Joined {
 }
 
 impl Joined {
+    /// Whether they lead elsewhere than those that a function of this shape was made for.
+    pub(crate) fn changes(&self, shape: &FunctionShape) -> bool {
+        self.outbound != shape.network
+    }
+
     /// Notes them in the container's record.
     pub(crate) fn note(&self, container: &mut Container) {
         container.shape.network = self.outbound;

@@ -123,6 +123,9 @@ impl Control {
         if container.shape.owner.is_some() {
             self.remove_environment(container).await?;
         }
+        if container.remove_volumes || container.lifecycle.auto_remove {
+            self.remove_anonymous_volumes(container).await?;
+        }
         self.store.erase_container(container).await?;
         for waiter in self.store.waiters(&container.id, REMOVALS).await? {
             if self.store.take_waiter(&container.id, &waiter).await? {

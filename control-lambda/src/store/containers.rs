@@ -39,6 +39,9 @@ pub struct Container {
     pub lifecycle: Lifecycle,
     /// Its runs that had output, oldest first; at most [`MAX_REMEMBERED_RUNS`].
     pub runs: Vec<RunId>,
+    /// Whether the volumes that nobody named go with it.
+    #[serde(default)]
+    pub remove_volumes: bool,
 }
 
 /// So many runs' logs are kept of a container that is started again and again.

@@ -17,6 +17,7 @@
 //! | `NET#<namespace>` | network id | [`networks::Network`] |
 //! | `NETN#<namespace>` | name | the id of the network that has the name |
 //! | `NETR#<namespace>` | address range | the id of the network that has the range |
+//! | `VOL#<namespace>` | name | [`volumes::Volume`] |
 
 pub mod answers;
 pub mod containers;
@@ -24,6 +25,7 @@ pub mod execs;
 pub mod networks;
 pub mod peers;
 pub mod runs;
+pub mod volumes;
 pub mod waiters;
 
 use std::sync::Arc;

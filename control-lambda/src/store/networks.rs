@@ -111,7 +111,10 @@ impl Network {
                     (name, value.to_owned())
                 }),
             );
-            options.insert("com.docker.network.driver.mtu".to_owned(), "1500".to_owned());
+            options.insert(
+                "com.docker.network.driver.mtu".to_owned(),
+                "1500".to_owned(),
+            );
         }
         Self {
             id: NetworkId::from_random(bytes.into()),

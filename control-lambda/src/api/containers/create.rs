@@ -12,12 +12,13 @@ use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
 use crate::images::platform::Platform;
 use crate::ports::function_host::{FunctionShape, Network};
-use crate::ports::machine::Machine;
+use crate::ports::machine::{Machine, MountSource};
 use crate::store::containers::Container;
 
 mod image_defaults;
 mod networks;
 mod refusals;
+mod volumes;
 
 /// How often a made-up name is tried.
 const NAME_ATTEMPTS: usize = 8;
@@ -86,15 +87,34 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config);
     shape.network = networks.outbound;
     warnings.extend(networks.warnings);
+    let mut made = Vec::new();
     if runtime == Runtime::Microvm {
         // What `start` will refuse is refused then, and an ordinary machine waits till then.
         let host = json!(host_config);
         let mut machine = machine::machine(&json!(config), &host).unwrap_or_default();
         machine.mounts = mounts::mounts(&host)?;
         take_volumes(context, &mut machine, &host).await?;
+        if let Some(name) = name.as_deref()
+            && machine.binds()
+            && control
+                .store
+                .container_id_by_name(context.namespace, name)
+                .await?
+                .is_some()
+        {
+            // Before volumes are made for nothing.
+            return Err(names::conflict(context, name).await?);
+        }
+        made = volumes::make(context, &mut machine, &json!(config), &host).await?;
         shape.machine = Some(Box::new(machine));
     }
-    let function = control.host.ensure(&shape).await?;
+    let function = match control.host.ensure(&shape).await {
+        Ok(function) => function,
+        Err(error) => {
+            volumes::undo(context, &made).await;
+            return Err(error.into());
+        }
+    };
     warnings.extend(function.warnings);
 
     let mut container = Container {
@@ -111,8 +131,12 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         function: function.name,
         lifecycle: Lifecycle::created(wanted.host["AutoRemove"].as_bool().unwrap_or(false)),
         runs: Vec::new(),
+        remove_volumes: false,
     };
-    store(context, &mut container, name).await?;
+    if let Err(error) = store(context, &mut container, name).await {
+        volumes::undo(context, &made).await;
+        return Err(error);
+    }
     json(201, &json!({ "Id": id, "Warnings": warnings }))
 }
 
@@ -139,6 +163,10 @@ async fn take_volumes(
         let theirs = other.shape.machine.map(|machine| machine.mounts);
         for mut mount in theirs.into_iter().flatten().filter(|mount| mount.shown) {
             mount.read_only |= read_only;
+            mount.mode.clear();
+            if let MountSource::Volume(volume) = &mut mount.source {
+                volume.copy = false;
+            }
             if !machine.mounts.iter().any(|own| own.target == mount.target) {
                 machine.mounts.push(mount);
             }
@@ -447,6 +475,18 @@ fn function_warnings(wanted: &Wanted, config: &Map<String, Value>, has_pty: bool
         warnings.push(
             "a function's /tmp has the platform's size and mode: the options of --tmpfs are ignored; use --runtime microvm for them".to_owned(),
         );
+    }
+    let unnamed = config.get("Volumes").and_then(Value::as_object);
+    let places: Vec<&str> = unnamed
+        .into_iter()
+        .flatten()
+        .map(|(path, _)| path.as_str())
+        .collect();
+    if !places.is_empty() {
+        warnings.push(format!(
+            "a function has no volumes: what the image declares as such ({}) is a part of its read-only root; use --runtime microvm for volumes",
+            places.join(", ")
+        ));
     }
     warnings
 }

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{endpoints, find, root_size, state};
+use super::{endpoints, find, mounts, root_size, state};
 use crate::api::filters::Filters;
 use crate::api::{ApiError, ApiResult, Context, json};
+use crate::ports::machine::MountSource;
 use crate::store::containers::Container;
 
 const FILTERS: [&str; 14] = [
@@ -86,7 +87,9 @@ fn summary(container: &Container, now: Timestamp) -> Value {
         "Status": state::words(&container.lifecycle, now),
         "HostConfig": {"NetworkMode": container.host_config["NetworkMode"]},
         "NetworkSettings": {"Networks": endpoints::listed(container)},
-        "Mounts": [],
+        "Mounts": mounts::shown(
+            container.shape.machine.as_ref().map_or(&[], |machine| &machine.mounts),
+        ),
     })
 }
 
@@ -227,7 +230,7 @@ impl<'a> Choice<'a> {
             && filters.any("health", |wanted| wanted == "none")
             && filters.any("network", in_network)
             && filters.labels("label", &container.config["Labels"])
-            && filters.get("volume").is_empty()
+            && filters.any("volume", |wanted| has_mount(container, wanted))
             && filters.get("publish").is_empty()
             && filters.any("expose", |port| exposes(container, port))
             && (self.exited.is_empty() || self.exited.iter().any(stopped_with))
@@ -239,6 +242,22 @@ impl<'a> Choice<'a> {
             && self.before.is_none_or(|before| container.created < before)
             && self.since.is_none_or(|since| container.created > since)
     }
+}
+
+/// Whether a volume of this name, or anything at this place, is mounted into a container.
+fn has_mount(container: &Container, wanted: &str) -> bool {
+    let mut mounts = container
+        .shape
+        .machine
+        .iter()
+        .flat_map(|machine| &machine.mounts);
+    mounts.any(|mount| {
+        let name = match &mount.source {
+            MountSource::Volume(volume) => Some(volume.name.as_str()),
+            MountSource::Host { .. } | MountSource::Memory { .. } => None,
+        };
+        mount.shown && (name == Some(wanted) || mount.target == wanted)
+    })
 }
 
 fn exposes(container: &Container, port: &str) -> bool {

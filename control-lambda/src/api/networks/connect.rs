@@ -1,6 +1,6 @@
 //! `POST /networks/{id}/connect` (Engine API, `NetworkConnect`).
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{endpoint, find};
 use crate::api::containers::config::ENDPOINT;
@@ -35,21 +35,38 @@ pub async fn connect(context: &Context<'_>, reference: &str) -> ApiResult {
     let given = &wanted["EndpointConfig"];
     let place = "ConnectOptions.EndpointConfig";
     if !given.is_object() && !given.is_null() {
-        return Err(go_json::mismatch_at(place, given, "network.EndpointSettings"));
+        return Err(go_json::mismatch_at(
+            place,
+            given,
+            "network.EndpointSettings",
+        ));
     }
     let mut settings = Value::Object(go_json::complete(place, ENDPOINT, given)?);
     let container = containers::named(context, wanted["Container"].as_str().unwrap_or("")).await?;
-    let network = find(context, reference).await?;
+    let runs = container.lifecycle.current_run().is_some();
+    let network = match find(context, reference).await {
+        Ok(network) => network,
+        // As in Docker, one that is not there is missed when the container starts.
+        Err(error) if error.status == 404 && !runs => {
+            endpoint::check(None, "", &settings)?;
+            return put(context, &container, reference, &settings, |_| Ok(())).await;
+        }
+        Err(error) => return Err(error),
+    };
     check(&container, &network)?;
     endpoint::check(Some(&network), "", &settings)?;
-    for (name, value) in [("NetworkID", ""), ("EndpointID", ""), ("Gateway", ""), ("IPAddress", "")]
-    {
+    for (name, value) in [
+        ("NetworkID", ""),
+        ("EndpointID", ""),
+        ("Gateway", ""),
+        ("IPAddress", ""),
+    ] {
         settings[name] = Value::from(value);
     }
     if !network.is_predefined() {
         settings["DNSNames"] = dns_names(&container, &settings);
     }
-    if container.lifecycle.current_run().is_some() {
+    if runs {
         settings["NetworkID"] = Value::from(network.id.as_str());
         let now = reach(&container.shape);
         if network.leads_outside() && now == Reach::Nothing {
@@ -59,15 +76,28 @@ pub async fn connect(context: &Context<'_>, reference: &str) -> ApiResult {
             )));
         }
     }
-    let store = &context.control.store;
-    store
+    put(context, &container, &network.name, &settings, |container| {
+        check(container, &network)
+    })
+    .await
+}
+
+/// Notes a container's place in a network. One that it has, and that is in use by no run,
+/// stays as it is.
+async fn put(
+    context: &Context<'_>,
+    container: &Container,
+    name: &str,
+    settings: &Value,
+    check: impl Fn(&Container) -> Result<(), ApiError>,
+) -> ApiResult {
+    context
+        .control
+        .store
         .update_container(context.namespace, &container.id, |container| {
-            check(container, &network)?;
-            let networks = container.networks.as_object_mut();
-            if let Some(networks) = networks
-                && !(given.is_null() && networks.contains_key(&network.name))
-            {
-                networks.insert(network.name.clone(), settings.clone());
+            check(container)?;
+            if let Some(networks) = container.networks.as_object_mut() {
+                networks.entry(name).or_insert_with(|| settings.clone());
             }
             Ok::<_, ApiError>(())
         })
@@ -109,5 +139,3 @@ fn check(container: &Container, network: &Network) -> Result<(), ApiError> {
     }
     Ok(())
 }
-
-type Map = serde_json::Map<String, Value>;

@@ -186,7 +186,9 @@ fn subnets(configured: &[Subnet], others: &[Network]) -> Result<Vec<Subnet>, Api
     for (index, subnet) in configured.iter().enumerate() {
         let own = &configured[..index];
         if ipam::is_taken(subnet.range, others)
-            || own.iter().any(|other| ipam::overlap(other.range, subnet.range))
+            || own
+                .iter()
+                .any(|other| ipam::overlap(other.range, subnet.range))
         {
             return Err(ApiError::new(
                 403,

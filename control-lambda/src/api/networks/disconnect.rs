@@ -5,7 +5,6 @@ use crate::api::go_json::{self, Absent, Field, Kind};
 use crate::api::{ApiError, ApiResult, Context, containers, empty};
 use crate::engine::networks::{Reach, reach};
 use crate::store::containers::Container;
-use crate::store::networks::Network;
 
 const FIELDS: &[Field] = &[
     Field {
@@ -40,9 +39,17 @@ pub async fn disconnect(context: &Context<'_>, reference: &str) -> ApiResult {
         }
         other => other?,
     };
-    let network = find(context, reference).await?;
-    check(&container, &network)?;
-    if container.lifecycle.current_run().is_some() && reach(&container.shape) == Reach::Outside {
+    let runs = container.lifecycle.current_run().is_some();
+    let network = match find(context, reference).await {
+        Ok(network) => network,
+        // As in Docker, a container that does not run may name one that is not there.
+        Err(error) if error.status == 404 && !runs => {
+            return take(context, &container, reference).await;
+        }
+        Err(error) => return Err(error),
+    };
+    check(&container, &network.name)?;
+    if runs && reach(&container.shape) == Reach::Outside {
         let store = &context.control.store;
         let all = store.networks(context.namespace).await?;
         let still = all.iter().any(|other| {
@@ -57,12 +64,17 @@ pub async fn disconnect(context: &Context<'_>, reference: &str) -> ApiResult {
             )));
         }
     }
-    let store = &context.control.store;
-    store
+    take(context, &container, &network.name).await
+}
+
+async fn take(context: &Context<'_>, container: &Container, name: &str) -> ApiResult {
+    context
+        .control
+        .store
         .update_container(context.namespace, &container.id, |container| {
-            check(container, &network)?;
+            check(container, name)?;
             if let Some(networks) = container.networks.as_object_mut() {
-                networks.remove(&network.name);
+                networks.remove(name);
             }
             Ok::<_, ApiError>(())
         })
@@ -70,8 +82,7 @@ pub async fn disconnect(context: &Context<'_>, reference: &str) -> ApiResult {
     Ok(empty(200))
 }
 
-fn check(container: &Container, network: &Network) -> Result<(), ApiError> {
-    let name = &network.name;
+fn check(container: &Container, name: &str) -> Result<(), ApiError> {
     if container.networks.get(name).is_some() {
         return Ok(());
     }

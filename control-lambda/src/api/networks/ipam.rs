@@ -26,7 +26,10 @@ pub(super) fn configured(config: &Value) -> Result<Vec<Subnet>, ApiError> {
         }
     }
     if !faults.is_empty() {
-        return Err(ApiError::new(400, listed("invalid network config", &faults)));
+        return Err(ApiError::new(
+            400,
+            listed("invalid network config", &faults),
+        ));
     }
     let of_version_4 = |subnet: &&Subnet| matches!(subnet.range, IpNet::V4(_));
     if subnets.iter().filter(of_version_4).count() > 1 {
@@ -51,7 +54,14 @@ fn subnet(given: &Value, faults: &mut Vec<String>) -> Option<Subnet> {
     };
     let reserved = string_map(member(given, "AuxiliaryAddresses"));
     if matches!(range, IpNet::V4(_)) {
-        check_subnet(range, raw, text("IPRange"), text("Gateway"), &reserved, faults);
+        check_subnet(
+            range,
+            raw,
+            text("IPRange"),
+            text("Gateway"),
+            &reserved,
+            faults,
+        );
     }
     Some(Subnet {
         range,
@@ -99,7 +109,9 @@ fn check_part(range: IpNet, part: &str) -> Result<(), String> {
         return Err("parent subnet is an IPv4 block".to_owned());
     }
     if part.prefix_len() < range.prefix_len() {
-        return Err(format!("CIDR block is bigger than its parent subnet {range}"));
+        return Err(format!(
+            "CIDR block is bigger than its parent subnet {range}"
+        ));
     }
     if part.trunc() != part {
         return Err(format!("it should be {}", part.trunc()));
@@ -117,7 +129,9 @@ fn check_address(range: IpNet, address: &str) -> Result<(), String> {
     if range.contains(&address) {
         Ok(())
     } else {
-        Err(format!("parent subnet {range} doesn't contain this address"))
+        Err(format!(
+            "parent subnet {range} doesn't contain this address"
+        ))
     }
 }
 

@@ -8,9 +8,7 @@ use crate::api::{ApiError, ApiResult, Context, json};
 use crate::store::containers::Container;
 use crate::store::networks::Network;
 
-const FILTERS: [&str; 7] = [
-    "dangling", "driver", "id", "label", "name", "scope", "type",
-];
+const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 /// The networks that satisfy the filters.
 ///
@@ -31,9 +29,7 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
         .iter()
         .filter(|network| takes(&filters, network))
         .filter(|network| predefined.is_none_or(|wanted| wanted(network)))
-        .filter(|network| {
-            dangling.is_none_or(|wanted| is_dangling(network, &containers) == wanted)
-        })
+        .filter(|network| dangling.is_none_or(|wanted| is_dangling(network, &containers) == wanted))
         .map(|network| shown(network, Map::new()))
         .collect();
     json(200, &found)
@@ -42,17 +38,9 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
 fn takes(filters: &Filters, network: &Network) -> bool {
     filters.any("driver", |driver| driver == network.driver.name())
         && filters.any("id", |part| network.id.as_str().contains(part))
-        && filters.any("name", |part| part_of(part, &network.name))
+        && filters.matches("name", &network.name)
         && filters.any("scope", |scope| scope == network.scope)
         && filters.labels("label", &serde_json::json!(network.labels))
-}
-
-/// Docker's `Match`: a pattern, or where it is none, a part of the text.
-fn part_of(pattern: &str, text: &str) -> bool {
-    match regex_lite::Regex::new(pattern) {
-        Ok(pattern) => pattern.is_match(text),
-        Err(_) => false,
-    }
 }
 
 fn is_dangling(network: &Network, containers: &[Container]) -> bool {

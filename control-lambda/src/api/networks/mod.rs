@@ -31,15 +31,10 @@ pub async fn find(context: &Context<'_>, reference: &str) -> Result<Network, Api
     let store = &context.control.store;
     match store.find_network(context.namespace, reference).await? {
         FoundNetwork::One(network) => Ok(*network),
-        FoundNetwork::None => Err(ApiError::new(
-            404,
-            format!("network {reference} not found"),
-        )),
+        FoundNetwork::None => Err(ApiError::new(404, format!("network {reference} not found"))),
         FoundNetwork::Ambiguous(count) => Err(ApiError::new(
             400,
-            format!(
-                "{count} matches found based on ID prefix: network {reference} is ambiguous"
-            ),
+            format!("{count} matches found based on ID prefix: network {reference} is ambiguous"),
         )),
     }
 }

@@ -118,12 +118,36 @@ mod tests {
         let namespace: Namespace = "test".parse().unwrap();
         let all = Network::all_predefined(&namespace);
         for (name, value, end) in [
-            ("com.docker.network.bridge.enable_icc", "zz", "(strconv.ParseBool: parsing \"zz\": invalid syntax)"),
-            ("com.docker.network.driver.mtu", "zz", "(strconv.Atoi: parsing \"zz\": invalid syntax)"),
-            ("com.docker.network.driver.mtu", "-1", "invalid MTU number: -1"),
-            ("com.docker.network.bridge.host_binding_ipv4", "zz", "(nil ip)"),
-            ("com.docker.network.bridge.gateway_mode_ipv4", "zz", "(unknown gateway mode zz)"),
-            ("com.docker.network.bridge.name", "docker0", "networks have same bridge name"),
+            (
+                "com.docker.network.bridge.enable_icc",
+                "zz",
+                "(strconv.ParseBool: parsing \"zz\": invalid syntax)",
+            ),
+            (
+                "com.docker.network.driver.mtu",
+                "zz",
+                "(strconv.Atoi: parsing \"zz\": invalid syntax)",
+            ),
+            (
+                "com.docker.network.driver.mtu",
+                "-1",
+                "invalid MTU number: -1",
+            ),
+            (
+                "com.docker.network.bridge.host_binding_ipv4",
+                "zz",
+                "(nil ip)",
+            ),
+            (
+                "com.docker.network.bridge.gateway_mode_ipv4",
+                "zz",
+                "(unknown gateway mode zz)",
+            ),
+            (
+                "com.docker.network.bridge.name",
+                "docker0",
+                "networks have same bridge name",
+            ),
         ] {
             let mut network = all[0].clone();
             network.options = BTreeMap::from([(name.to_owned(), value.to_owned())]);

@@ -24,10 +24,7 @@ pub(super) struct Networks {
 ///
 /// # Errors
 /// 400 in Docker's words, 501 for what is not there.
-pub(super) async fn networks(
-    context: &Context<'_>,
-    wanted: &Wanted,
-) -> Result<Networks, ApiError> {
+pub(super) async fn networks(context: &Context<'_>, wanted: &Wanted) -> Result<Networks, ApiError> {
     let mode = wanted.network_mode();
     check_mode(mode)?;
     let mut networks = Networks {
@@ -43,7 +40,11 @@ pub(super) async fn networks(
             return Err(ApiError::new(400, message));
         }
         if !given.is_object() {
-            return Err(go_json::mismatch_at(&at, &given, "network.EndpointSettings"));
+            return Err(go_json::mismatch_at(
+                &at,
+                &given,
+                "network.EndpointSettings",
+            ));
         }
         let settings = Value::Object(go_json::complete(&at, ENDPOINT, &given)?);
         let store = &context.control.store;
@@ -52,7 +53,11 @@ pub(super) async fn networks(
             FoundNetwork::None | FoundNetwork::Ambiguous(_) => None,
         };
         let name = network.as_ref().map_or(name, |found| found.name.clone());
-        let mac = if name == mode || mode == "bridge" { &*mac } else { "" };
+        let mac = if name == mode || mode == "bridge" {
+            &*mac
+        } else {
+            ""
+        };
         endpoint::check(network.as_ref(), mac, &settings).map_err(|error| match error.status {
             400 => ApiError {
                 message: format!("invalid config for network {name}: {}", error.message),

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +10,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 
+use super::copy;
 use super::place::{Kind, Place, Root};
 use super::root::{bind, remount_read_only};
 use super::{During, SetupError};
-use crate::ports::machine::{Machine, Mount, MountSource};
+use crate::ports::machine::{Machine, Mount, MountSource, VolumeMount};
 
 /// Puts the container's own files of `/etc` into its root. They are mounts, as in
 /// Docker, kept in `folder`, and give way to what the client itself mounts there.
@@ -58,8 +60,15 @@ pub(super) fn mount_all(root: &Root, machine: &Machine) -> Result<(), SetupError
         let parts = mount.target.split('/');
         parts.filter(|part| !matches!(*part, "" | ".")).count()
     });
+    // Out of the image alone, before anything is mounted over it.
+    for one in &all {
+        if let MountSource::Volume(volume) = &one.source {
+            fill(root, &one.target, volume)?;
+        }
+    }
     for one in all {
         match &one.source {
+            MountSource::Volume(volume) => mount_volume(root, one, volume)?,
             MountSource::Host {
                 path,
                 make,
@@ -69,6 +78,45 @@ pub(super) fn mount_all(root: &Root, machine: &Machine) -> Result<(), SetupError
         }
     }
     Ok(())
+}
+
+/// The folder that is a volume's data.
+fn data(volume: &VolumeMount) -> &Path {
+    Path::new(volume.device.as_ref().unwrap_or(&volume.path))
+}
+
+/// Fills an empty volume with what the image has in its place.
+fn fill(root: &Root, target: &str, volume: &VolumeMount) -> Result<(), SetupError> {
+    let data = data(volume);
+    let during = || format!("fill the volume {} from the image", volume.name);
+    if !volume.copy || !is_empty(data).during(during)? {
+        return Ok(());
+    }
+    match root.find(target)? {
+        Some(place) if place.is_folder()? => copy::tree(&place.path(), data).during(during),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_empty(folder: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(folder)?.next().is_none())
+}
+
+/// Binds a volume, or a part of one.
+fn mount_volume(root: &Root, one: &Mount, volume: &VolumeMount) -> Result<(), SetupError> {
+    let data = data(volume);
+    if volume.subpath.is_empty() {
+        return bind_host(root, one, data, false, true);
+    }
+    // No link in the volume leads out of it.
+    let Some(part) = Root::open(data)?.find(&volume.subpath)? else {
+        let whole = data.join(&volume.subpath);
+        return Err(SetupError {
+            what: format!("cannot access path {0}: lstat {0}", whole.display()),
+            source: io::ErrorKind::NotFound.into(),
+        });
+    };
+    bind_host(root, one, &part.path(), false, true)
 }
 
 /// Binds a file or folder of the machine.

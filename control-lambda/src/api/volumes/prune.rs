@@ -1,0 +1,45 @@
+//! `POST /volumes/prune` (Engine API, `VolumePrune`).
+
+use serde_json::json;
+
+use super::users;
+use crate::api::prune::Choice;
+use crate::api::version::ApiVersion;
+use crate::api::{ApiResult, Context, json};
+
+/// Removes the volumes that no container uses: those that nobody named, or with the filter
+/// `all` every one.
+///
+/// # Errors
+/// 400 for a filter that is not one.
+pub async fn prune(context: &Context<'_>) -> ApiResult {
+    let filters = context.query.filters()?;
+    filters.only(&["all", "label", "label!"])?;
+    let choice = Choice::new(context, &filters)?;
+    let all = filters.bracketed_bool("all")?;
+    let all = context.version < ApiVersion::new(1, 42) || all == Some(true);
+    let control = context.control;
+    let users = users(context).await?;
+    let (mut removed, mut freed) = (Vec::new(), 0);
+    for volume in control.store.volumes(context.namespace).await? {
+        if !(all || volume.is_anonymous())
+            || !choice.takes(volume.created, &json!(volume.labels))
+            || !users.of_volume(&volume.name).is_empty()
+        {
+            continue;
+        }
+        let size = control
+            .host
+            .volume_size(context.namespace, &volume.name)
+            .await?;
+        control
+            .remove_volume(context.namespace, &volume.name)
+            .await?;
+        freed += size;
+        removed.push(volume.name);
+    }
+    json(
+        200,
+        &json!({ "VolumesDeleted": removed, "SpaceReclaimed": freed }),
+    )
+}
