@@ -20,6 +20,7 @@ mod list;
 mod mounts;
 mod networks;
 mod pause;
+mod prunes;
 mod registry;
 mod run;
 mod run_flags;
@@ -27,6 +28,7 @@ mod stats;
 mod streams;
 mod system;
 mod top;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,6 +46,8 @@ fn scenarios() -> Vec<Scenario> {
         run_flags::scenarios(),
         mounts::scenarios(),
         networks::scenarios(),
+        volumes::scenarios(),
+        prunes::scenarios(),
         pause::scenarios(),
         lifecycle::scenarios(),
         streams::scenarios(),

@@ -80,6 +80,10 @@ enum Operation<'a> {
     ImageInspect(String),
     ImageTag(String),
     ImageRemove(String),
+    ImagePrune,
+    ContainerPrune,
+    SystemDf,
+    BuildPrune,
     VolumeList,
     VolumeCreate,
     VolumePrune,
@@ -136,7 +140,7 @@ impl<'a> Operation<'a> {
             ("POST", ["images", "load"]) => Self::ImageLoad,
             ("POST", ["images", "create"]) => Self::ImageCreate,
             ("GET", ["images", "search"]) => Self::missing("search"),
-            ("POST", ["images", "prune"]) => Self::missing("image prune"),
+            ("POST", ["images", "prune"]) => Self::ImagePrune,
             ("GET", ["images", .., "history"]) => Self::missing("history"),
             ("GET", ["images", .., "get"]) => Self::missing("save"),
             ("POST", ["images", .., "push"]) => Self::missing("push"),
@@ -174,12 +178,14 @@ impl<'a> Operation<'a> {
             ("GET", ["nodes" | "services" | "tasks" | "secrets" | "configs", _]) => {
                 Self::absent(503, NOT_A_SWARM.to_owned())
             }
-            ("POST", ["containers", "prune"]) => Self::missing("container prune"),
+            ("POST", ["containers", "prune"]) => Self::ContainerPrune,
             ("GET", ["events"]) => Self::missing("events"),
-            ("GET", ["system", "df"]) => Self::missing("system df"),
+            ("GET", ["system", "df"]) => Self::SystemDf,
+            ("POST", ["build", "prune"]) => Self::BuildPrune,
             ("POST", ["auth"]) => Self::missing("login"),
-            ("POST", ["build" | "session" | "grpc"])
-            | ("POST", ["build", "prune"] | ["commit"]) => Self::missing("build"),
+            ("POST", ["build" | "session" | "grpc"]) | ("POST", ["commit"]) => {
+                Self::missing("build")
+            }
             (
                 "GET" | "HEAD" | "POST" | "DELETE" | "PUT",
                 [
@@ -244,6 +250,10 @@ impl<'a> Operation<'a> {
             Self::ImageInspect(name) => images::inspect::inspect(context, &name).await,
             Self::ImageTag(name) => images::tag::tag(context, &name).await,
             Self::ImageRemove(name) => images::remove::remove(context, &name).await,
+            Self::ImagePrune => images::prune::prune(context).await,
+            Self::ContainerPrune => containers::prune::prune(context).await,
+            Self::SystemDf => system::df::df(context).await,
+            Self::BuildPrune => system::build_prune::prune(context),
             Self::VolumeList => volumes::list::list(context).await,
             Self::VolumeCreate => volumes::create::create(context).await,
             Self::VolumePrune => volumes::prune::prune(context).await,
@@ -293,15 +303,12 @@ fn not_implemented(operation: &str) -> String {
         }
         "diff" => "use `docker exec` with find -newer",
         "update" => "remove the container and create it with the new limits",
-        "container prune" => "use `docker rm $(docker ps -aq -f status=exited)`",
         "events" => "use `docker wait` or `docker ps`",
-        "system df" => "use `docker images` and `docker ps -a`",
         "login" => "pull from a registry that needs no credentials, or use `docker load`",
         "manifest inspect" | "push" => "use a registry client such as skopeo",
         "search" => "search on the registry's web site",
         "history" => "use `docker image inspect`",
         "save" => "keep the archive or the registry that the image came from",
-        "image prune" => "use `docker rmi $(docker images -q -f dangling=true)`",
         "swarm" => "there is no swarm: run single containers or a compose file",
         "plugin" => "there are no plugins",
         _ => "there is no substitute yet",

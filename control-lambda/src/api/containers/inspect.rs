@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{endpoints, find, mounts, root_size, state};
+use super::{endpoints, find, mounts, size, state};
 use crate::api::{ApiResult, Context, json};
 use crate::store::containers::Container;
 use crate::store::execs::ExecState;
@@ -46,8 +46,9 @@ pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
         "NetworkSettings": network_settings(&container),
     });
     if context.query.flag("size") {
-        body["SizeRw"] = json!(0);
-        body["SizeRootFs"] = json!(root_size(context, &container).await?);
+        let size = size(context, &container).await?;
+        body["SizeRw"] = json!(size.written);
+        body["SizeRootFs"] = json!(size.root);
     }
     json(200, &body)
 }

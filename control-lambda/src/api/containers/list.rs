@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{endpoints, find, mounts, root_size, state};
+use super::{endpoints, find, mounts, size, state};
 use crate::api::filters::Filters;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::ports::machine::MountSource;
@@ -54,7 +54,7 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
     containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.id.cmp(&a.id)));
     let all = query.flag("all") || limit.is_some() || !filters.get("status").is_empty();
     let now = context.control.environment.now();
-    let size = query.flag("size");
+    let with_sizes = query.flag("size");
     let chosen = containers
         .iter()
         .filter(|container| {
@@ -64,13 +64,32 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
         .take(limit.unwrap_or(usize::MAX));
     let mut summaries = Vec::new();
     for container in chosen {
-        let mut summary = summary(container, now);
-        if size {
-            summary["SizeRootFs"] = json!(root_size(context, container).await?);
-        }
-        summaries.push(summary);
+        summaries.push(if with_sizes {
+            sized_summary(context, container, now).await?
+        } else {
+            summary(container, now)
+        });
     }
     json(200, &summaries)
+}
+
+/// A container as the list shows it, with its sizes; one of zero is left out, as in Docker.
+///
+/// # Errors
+/// The store's, the host's.
+pub(in crate::api) async fn sized_summary(
+    context: &Context<'_>,
+    container: &Container,
+    now: Timestamp,
+) -> Result<Value, ApiError> {
+    let size = size(context, container).await?;
+    let mut summary = summary(container, now);
+    for (name, bytes) in [("SizeRw", size.written), ("SizeRootFs", size.root)] {
+        if bytes > 0 {
+            summary[name] = json!(bytes);
+        }
+    }
+    Ok(summary)
 }
 
 fn summary(container: &Container, now: Timestamp) -> Value {

@@ -8,6 +8,7 @@ use super::capabilities;
 use super::log_options;
 use super::spec::strings;
 use crate::api::ApiError;
+use crate::api::query::go_bool;
 use crate::engine::Place;
 
 const MIB: i64 = 1024 * 1024;
@@ -265,15 +266,6 @@ fn security_options(host: &Value) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// Go's `strconv.ParseBool`.
-pub(super) fn go_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

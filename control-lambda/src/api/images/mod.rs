@@ -5,6 +5,7 @@ mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;
+pub mod prune;
 pub mod remove;
 pub mod tag;
 pub(in crate::api) mod time;

@@ -1,7 +1,7 @@
 //! `GET /networks/{id}` (Engine API, `NetworkInspect`).
 
 use super::{find, members, shown};
-use crate::api::query::go_quote;
+use crate::api::query::{go_bool, go_quote};
 use crate::api::{ApiError, ApiResult, Context, json};
 
 /// Everything that is known of a network, with the containers in it that run.
@@ -11,7 +11,7 @@ use crate::api::{ApiError, ApiResult, Context, json};
 pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
     // What it adds are the tasks of a swarm, of which there are none.
     let verbose = context.query.text("verbose");
-    if !verbose.is_empty() && !is_bool(verbose) {
+    if !verbose.is_empty() && go_bool(verbose).is_none() {
         let quoted = go_quote(verbose);
         let message = format!(
             "invalid value for verbose: {verbose}: strconv.ParseBool: parsing {quoted}: invalid syntax"
@@ -26,12 +26,4 @@ pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
     }
     let containers = context.control.store.containers(context.namespace).await?;
     json(200, &shown(&network, members(&containers, &network)))
-}
-
-/// Go's `strconv.ParseBool`.
-pub(super) fn is_bool(text: &str) -> bool {
-    matches!(
-        text,
-        "1" | "t" | "T" | "TRUE" | "true" | "True" | "0" | "f" | "F" | "FALSE" | "false" | "False"
-    )
 }

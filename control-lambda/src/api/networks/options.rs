@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::inspect::is_bool;
 use crate::api::ApiError;
-use crate::api::query::go_quote;
+use crate::api::query::{go_bool, go_quote};
 use crate::store::networks::Network;
 
 const PREFIX: &str = "com.docker.network.bridge.";
@@ -76,7 +75,8 @@ fn mtu(value: &str) -> Result<Option<String>, ApiError> {
 fn fault(option: &str, value: &str) -> Option<String> {
     if BOOLS.contains(&option) {
         let quoted = go_quote(value);
-        return (!is_bool(value))
+        return go_bool(value)
+            .is_none()
             .then(|| format!("strconv.ParseBool: parsing {quoted}: invalid syntax"));
     }
     match option {

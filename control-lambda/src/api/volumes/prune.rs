@@ -3,9 +3,11 @@
 use serde_json::json;
 
 use super::users;
+use crate::api::filters::Filters;
 use crate::api::prune::Choice;
+use crate::api::query::{go_bool, go_quote};
 use crate::api::version::ApiVersion;
-use crate::api::{ApiResult, Context, json};
+use crate::api::{ApiError, ApiResult, Context, json};
 
 /// Removes the volumes that no container uses: those that nobody named, or with the filter
 /// `all` every one.
@@ -16,8 +18,7 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
     let filters = context.query.filters()?;
     filters.only(&["all", "label", "label!"])?;
     let choice = Choice::new(context, &filters)?;
-    let all = filters.bracketed_bool("all")?;
-    let all = context.version < ApiVersion::new(1, 42) || all == Some(true);
+    let all = context.version < ApiVersion::new(1, 42) || wants_all(&filters)?;
     let control = context.control;
     let users = users(context).await?;
     let (mut removed, mut freed) = (Vec::new(), 0);
@@ -42,4 +43,18 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
         200,
         &json!({ "VolumesDeleted": removed, "SpaceReclaimed": freed }),
     )
+}
+
+fn wants_all(filters: &Filters) -> Result<bool, ApiError> {
+    let refuse = |why: String| ApiError::new(400, format!("invalid filter 'all': {why}"));
+    match filters.get("all") {
+        [] => Ok(false),
+        [one] => go_bool(one).ok_or_else(|| {
+            let quoted = go_quote(one);
+            refuse(format!(
+                "strconv.ParseBool: parsing {quoted}: invalid syntax"
+            ))
+        }),
+        _ => Err(refuse("only one value is expected".to_owned())),
+    }
 }
