@@ -7,7 +7,7 @@ use crate::api::query::go_quote;
 use crate::api::{ApiError, ApiResult, Context, json};
 
 /// Filters of BuildKit's cache records.
-const FILTERS: [&str; 10] = [
+const FILTERS: [&str; 11] = [
     "description",
     "id",
     "inuse",
@@ -17,7 +17,8 @@ const FILTERS: [&str; 10] = [
     "type",
     "until",
     "unused-for",
-    "immutable",
+    "label",
+    "label!",
 ];
 
 /// Numbers of bytes that are to be kept.
