@@ -12,6 +12,9 @@ use crate::api::containers::spec::string_map;
 use crate::api::go_json::member;
 use crate::store::networks::{Network, Subnet};
 
+/// Most ranges of one network: so many are claimed in one transaction.
+const MOST_SUBNETS: usize = 32;
+
 /// The ranges that a client names in `IPAM.Config`.
 ///
 /// # Errors
@@ -19,6 +22,15 @@ use crate::store::networks::{Network, Subnet};
 pub(super) fn configured(config: &Value) -> Result<Vec<Subnet>, ApiError> {
     let mut faults = Vec::new();
     let mut subnets = Vec::new();
+    if config
+        .as_array()
+        .is_some_and(|all| all.len() > MOST_SUBNETS)
+    {
+        return Err(ApiError::new(
+            400,
+            format!("invalid network config:\na network has at most {MOST_SUBNETS} subnets"),
+        ));
+    }
     for given in config.as_array().into_iter().flatten() {
         match subnet(given, &mut faults) {
             Some(subnet) if faults.is_empty() => subnets.push(subnet),

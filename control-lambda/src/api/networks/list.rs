@@ -18,7 +18,7 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
     let filters = context.query.filters()?;
     filters.only(&FILTERS)?;
     let dangling = filters.one_bool("dangling")?;
-    let predefined = kinds(&filters)?;
+    let kind = kind(&filters)?;
     let store = &context.control.store;
     let networks = store.networks(context.namespace).await?;
     let containers = match dangling {
@@ -28,7 +28,7 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
     let found: Vec<Value> = networks
         .iter()
         .filter(|network| takes(&filters, network))
-        .filter(|network| predefined.is_none_or(|wanted| wanted(network)))
+        .filter(|network| kind.is_none_or(|wanted| wanted(network)))
         .filter(|network| dangling.is_none_or(|wanted| is_dangling(network, &containers) == wanted))
         .map(|network| shown(network, Map::new()))
         .collect();
@@ -50,26 +50,27 @@ fn is_dangling(network: &Network, containers: &[Container]) -> bool {
             .any(|container| is_active(container, network))
 }
 
+/// A kind of networks.
+type Kind = fn(&Network) -> bool;
+
 /// What the filter `type` wants, if anything; as in Docker, named without a value it
 /// wants nothing at all.
-fn kinds(filters: &Filters) -> Result<Option<fn(&Network) -> bool>, ApiError> {
-    let mut wanted: Option<fn(&Network) -> bool> = match filters.names("type") {
-        true => Some(|_| false),
-        false => None,
-    };
+fn kind(filters: &Filters) -> Result<Option<Kind>, ApiError> {
+    let mut wanted: Vec<Kind> = Vec::new();
     for kind in filters.get("type") {
-        let this: fn(&Network) -> bool = match kind.as_str() {
+        wanted.push(match kind.as_str() {
             "builtin" => Network::is_predefined,
             "custom" => |network| !network.is_predefined(),
             other => {
                 let message = format!("invalid filter: 'type'='{other}'");
                 return Err(ApiError::new(500, message));
             }
-        };
-        wanted = Some(match filters.get("type") {
-            [_] => this,
-            _ => |_| true,
         });
     }
-    Ok(wanted)
+    Ok(match wanted.as_slice() {
+        [] if filters.names("type") => Some(|_| false),
+        [] => None,
+        [one] => Some(*one),
+        _ => Some(|_| true),
+    })
 }

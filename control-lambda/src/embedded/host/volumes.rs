@@ -21,7 +21,8 @@ impl Shared {
     fn volume(&self, namespace: &Namespace, name: &str) -> PathBuf {
         self.data_dir
             .join("volumes")
-            .join(namespace.to_string())
+            // A name may be that of another folder, such as `..`, when it stands alone.
+            .join(format!("of-{namespace}"))
             .join(name)
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Wanted;
 use crate::api::containers::config::ENDPOINT;
 use crate::api::networks::endpoint;
+use crate::api::version::ApiVersion;
 use crate::api::{ApiError, Context, go_json};
 use crate::ports::function_host::Network as Outbound;
 use crate::store::networks::{Driver, FoundNetwork, Network};
@@ -32,8 +33,17 @@ pub(super) async fn networks(context: &Context<'_>, wanted: &Wanted) -> Result<N
         outbound: Outbound::None,
         warnings: Vec::new(),
     };
+    let named = named(wanted);
+    if context.version < ApiVersion::new(1, 44) && named.len() > 1 {
+        let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        let message = format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            names.join(", ")
+        );
+        return Err(ApiError::new(400, message));
+    }
     let mac = wanted.text("MacAddress");
-    for (name, given) in named(wanted) {
+    for (name, given) in named {
         let at = format!(".NetworkingConfig.EndpointsConfig.{name}");
         if given.is_null() {
             let message = format!("invalid config for network {name}: EndpointsConfig is nil");

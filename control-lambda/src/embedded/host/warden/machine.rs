@@ -87,15 +87,42 @@ fn data(volume: &VolumeMount) -> &Path {
 
 /// Fills an empty volume with what the image has in its place.
 fn fill(root: &Root, target: &str, volume: &VolumeMount) -> Result<(), SetupError> {
-    let data = data(volume);
-    let during = || format!("fill the volume {} from the image", volume.name);
-    if !volume.copy || !is_empty(data).during(during)? {
+    if !volume.copy {
         return Ok(());
     }
-    match root.find(target)? {
-        Some(place) if place.is_folder()? => copy::tree(&place.path(), data).during(during),
-        Some(_) | None => Ok(()),
+    let place = match root.find(target)? {
+        Some(place) if place.is_folder()? => place.path(),
+        Some(_) | None => return Ok(()),
+    };
+    fill_from(
+        &place,
+        data(volume),
+        &Path::new(&volume.path).with_file_name("filling"),
+    )
+    .during(|| format!("fill the volume {} from the image", volume.name))
+}
+
+/// Copies a folder into another, unless something is in that; `mark` is there meanwhile, so
+/// that a copy which was cut off is not taken for the whole.
+fn fill_from(from: &Path, to: &Path, mark: &Path) -> io::Result<()> {
+    // Two containers may start at once.
+    let folder = fs::File::open(to)?;
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+    if mark.exists() {
+        for entry in fs::read_dir(to)? {
+            let path = entry?.path();
+            if fs::symlink_metadata(&path)?.is_dir() {
+                fs::remove_dir_all(&path)?;
+            } else {
+                fs::remove_file(&path)?;
+            }
+        }
+    } else if !is_empty(to)? {
+        return Ok(());
     }
+    fs::File::create(mark)?;
+    copy::tree(from, to)?;
+    fs::remove_file(mark)
 }
 
 fn is_empty(folder: &Path) -> io::Result<bool> {
@@ -336,6 +363,8 @@ pub(super) fn set_oom_score(machine: &Machine) -> Result<(), SetupError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
     use super::*;
 
     #[test]
@@ -346,6 +375,30 @@ mod tests {
             MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV
         );
         assert_eq!(data, "size=1m");
+    }
+
+    #[test]
+    fn a_volume_is_filled_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["from", "to"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        fs::write(path("from/a"), b"a").unwrap();
+        fs::write(path("from/b"), b"b").unwrap();
+        let fill = || fill_from(&path("from"), &path("to"), &path("mark")).unwrap();
+        fill();
+        assert!(path("to/a").exists() && path("to/b").exists() && !path("mark").exists());
+        // What is there stays as it is.
+        fs::remove_file(path("to/b")).unwrap();
+        fill();
+        assert!(!path("to/b").exists());
+        // What was cut off is begun again.
+        fs::write(path("mark"), b"").unwrap();
+        fs::write(path("to/a"), b"ha").unwrap();
+        fill();
+        assert_eq!(fs::read(path("to/a")).unwrap(), b"a");
+        assert!(path("to/b").exists() && !path("mark").exists());
     }
 
     #[test]
