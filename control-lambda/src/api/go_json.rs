@@ -26,6 +26,14 @@ pub struct Field {
     pub absent: Absent,
 }
 
+impl Field {
+    /// A field.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: Kind, absent: Absent) -> Self {
+        Self { name, kind, absent }
+    }
+}
+
 /// What a field may be; named after Go's types where errors name them.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {

@@ -11,16 +11,8 @@ use crate::store::containers::Container;
 use crate::store::networks::{Driver, Network};
 
 const FIELDS: &[Field] = &[
-    Field {
-        name: "Container",
-        kind: Kind::String,
-        absent: Absent::Empty,
-    },
-    Field {
-        name: "EndpointConfig",
-        kind: Kind::Any,
-        absent: Absent::Null,
-    },
+    Field::new("Container", Kind::String, Absent::Empty),
+    Field::new("EndpointConfig", Kind::Any, Absent::Null),
 ];
 
 /// Puts a container into a network. What a container that runs reaches cannot change.

@@ -13,31 +13,27 @@ use crate::store::networks::{Driver, Network, PREDEFINED, Subnet, Taken, fits};
 /// How often another address range is chosen when somebody else took the last one.
 const RANGE_ATTEMPTS: usize = 8;
 
-const fn field(name: &'static str, kind: Kind, absent: Absent) -> Field {
-    Field { name, kind, absent }
-}
-
 const FIELDS: &[Field] = &[
-    field("Name", Kind::String, Absent::Empty),
-    field("Driver", Kind::String, Absent::Empty),
-    field("Scope", Kind::String, Absent::Empty),
-    field("EnableIPv4", Kind::Bool, Absent::Null),
-    field("EnableIPv6", Kind::Bool, Absent::Null),
-    field("IPAM", Kind::Any, Absent::Null),
-    field("Internal", Kind::Bool, Absent::False),
-    field("Attachable", Kind::Bool, Absent::False),
-    field("Ingress", Kind::Bool, Absent::False),
-    field("ConfigOnly", Kind::Bool, Absent::False),
-    field("ConfigFrom", Kind::Any, Absent::Null),
-    field("Options", Kind::StringMap, Absent::Map),
-    field("Labels", Kind::StringMap, Absent::Map),
-    field("CheckDuplicate", Kind::Bool, Absent::Null),
+    Field::new("Name", Kind::String, Absent::Empty),
+    Field::new("Driver", Kind::String, Absent::Empty),
+    Field::new("Scope", Kind::String, Absent::Empty),
+    Field::new("EnableIPv4", Kind::Bool, Absent::Null),
+    Field::new("EnableIPv6", Kind::Bool, Absent::Null),
+    Field::new("IPAM", Kind::Any, Absent::Null),
+    Field::new("Internal", Kind::Bool, Absent::False),
+    Field::new("Attachable", Kind::Bool, Absent::False),
+    Field::new("Ingress", Kind::Bool, Absent::False),
+    Field::new("ConfigOnly", Kind::Bool, Absent::False),
+    Field::new("ConfigFrom", Kind::Any, Absent::Null),
+    Field::new("Options", Kind::StringMap, Absent::Map),
+    Field::new("Labels", Kind::StringMap, Absent::Map),
+    Field::new("CheckDuplicate", Kind::Bool, Absent::Null),
 ];
 
 const IPAM: &[Field] = &[
-    field("Driver", Kind::String, Absent::Empty),
-    field("Options", Kind::StringMap, Absent::Null),
-    field("Config", Kind::Any, Absent::Null),
+    Field::new("Driver", Kind::String, Absent::Empty),
+    Field::new("Options", Kind::StringMap, Absent::Null),
+    Field::new("Config", Kind::Any, Absent::Null),
 ];
 
 /// Creates a network.

@@ -7,16 +7,8 @@ use crate::engine::networks::{Reach, reach};
 use crate::store::containers::Container;
 
 const FIELDS: &[Field] = &[
-    Field {
-        name: "Container",
-        kind: Kind::String,
-        absent: Absent::Empty,
-    },
-    Field {
-        name: "Force",
-        kind: Kind::Bool,
-        absent: Absent::False,
-    },
+    Field::new("Container", Kind::String, Absent::Empty),
+    Field::new("Force", Kind::Bool, Absent::False),
 ];
 
 /// Takes a container out of a network. What a container that runs reaches cannot change.

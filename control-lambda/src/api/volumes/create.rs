@@ -11,16 +11,12 @@ use crate::api::router::NOT_A_SWARM;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::store::volumes::Volume;
 
-const fn field(name: &'static str, kind: Kind, absent: Absent) -> Field {
-    Field { name, kind, absent }
-}
-
 const FIELDS: &[Field] = &[
-    field("Name", Kind::String, Absent::Empty),
-    field("Driver", Kind::String, Absent::Empty),
-    field("DriverOpts", Kind::StringMap, Absent::Null),
-    field("Labels", Kind::StringMap, Absent::Null),
-    field("ClusterVolumeSpec", Kind::Any, Absent::Null),
+    Field::new("Name", Kind::String, Absent::Empty),
+    Field::new("Driver", Kind::String, Absent::Empty),
+    Field::new("DriverOpts", Kind::StringMap, Absent::Null),
+    Field::new("Labels", Kind::StringMap, Absent::Null),
+    Field::new("ClusterVolumeSpec", Kind::Any, Absent::Null),
 ];
 
 /// Options that Docker's driver `local` has on Linux.
