@@ -90,12 +90,13 @@ fn fill(root: &Root, target: &str, volume: &VolumeMount) -> Result<(), SetupErro
     if !volume.copy {
         return Ok(());
     }
+    // Kept, since its path is good for as long as it is.
     let place = match root.find(target)? {
-        Some(place) if place.is_folder()? => place.path(),
+        Some(place) if place.is_folder()? => place,
         Some(_) | None => return Ok(()),
     };
     fill_from(
-        &place,
+        &place.path(),
         data(volume),
         &Path::new(&volume.path).with_file_name("filling"),
     )
