@@ -92,6 +92,10 @@ random_id!(
     ContainerId, 32
 );
 random_id!(
+    /// A network, as Docker names it: 64 hex digits.
+    NetworkId, 32
+);
+random_id!(
     /// One `docker exec`, as Docker names it: 64 hex digits.
     ExecId, 32
 );

@@ -79,6 +79,12 @@ impl Timestamp {
             .unwrap_or_else(|_| Self::DOCKER_ZERO.to_owned())
     }
 
+    /// RFC 3339 in UTC to the second, as Go's `RFC3339` prints it.
+    #[must_use]
+    pub fn rfc3339_seconds(self) -> String {
+        Self::from_secs(self.secs()).rfc3339()
+    }
+
     /// RFC 3339 in UTC with exactly nine fractional digits, as `docker logs -t` prints it.
     #[must_use]
     pub fn rfc3339_fixed(self) -> String {

@@ -19,7 +19,9 @@ mod images;
 mod lifecycle;
 mod list;
 mod mounts;
+mod networks;
 mod pause;
+mod prunes;
 mod registry;
 mod run;
 mod run_flags;
@@ -27,6 +29,7 @@ mod stats;
 mod streams;
 mod system;
 mod top;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,6 +46,9 @@ fn scenarios() -> Vec<Scenario> {
         run::scenarios(),
         run_flags::scenarios(),
         mounts::scenarios(),
+        networks::scenarios(),
+        volumes::scenarios(),
+        prunes::scenarios(),
         pause::scenarios(),
         lifecycle::scenarios(),
         streams::scenarios(),

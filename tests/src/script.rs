@@ -554,7 +554,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Removes the scenario's containers, so that none goes on to run beside
+    /// Removes the scenario's containers, networks and volumes, so that none goes on to run beside
     /// the next scenario. What cannot be removed goes with the engine.
     fn clean_up(&mut self) {
         self.background.clear();
@@ -571,22 +571,33 @@ impl<'a> Player<'a> {
         };
         let containers = serde_json::from_slice::<Value>(&body).unwrap_or_default();
         for container in containers.as_array().into_iter().flatten() {
-            let ours = container["Names"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|name| {
-                    name.as_str().is_some_and(|name| {
-                        let name = name.trim_start_matches('/');
-                        name == self.scenario.name
-                            || name.starts_with(&format!("{}-x", self.scenario.name))
-                    })
-                })
+            let names = container["Names"].as_array().into_iter().flatten();
+            let mut names = names.filter_map(Value::as_str);
+            let ours = names.any(|name| self.is_ours(name.trim_start_matches('/')))
                 || container["Labels"]["scenario"] == self.scenario.name.as_str();
             if let (true, Some(id)) = (ours, container["Id"].as_str()) {
                 let _ = ask("DELETE", format!("/containers/{id}?force=1&v=1"));
             }
         }
+        for (list, kind) in [("/networks", "networks"), ("/volumes", "volumes")] {
+            let Ok((_, body)) = ask("GET", list.to_owned()) else {
+                continue;
+            };
+            let found = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+            let found = found.get("Volumes").unwrap_or(&found);
+            let names = found.as_array().into_iter().flatten();
+            for name in names.filter_map(|object| object["Name"].as_str()) {
+                if self.is_ours(name) {
+                    let name = name.replace('/', "%2F");
+                    let _ = ask("DELETE", format!("/{kind}/{name}"));
+                }
+            }
+        }
+    }
+
+    /// Whether an object of this name was made by the scenario.
+    fn is_ours(&self, name: &str) -> bool {
+        name == self.scenario.name || name.starts_with(&format!("{}-x", self.scenario.name))
     }
 }
 

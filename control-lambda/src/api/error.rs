@@ -6,6 +6,7 @@ use sockerless_shared::answer::{Head, Response};
 use sockerless_shared::lifecycle::Refusal;
 
 use crate::engine::EngineError;
+use crate::engine::networks::NetworkError;
 use crate::images::catalog::CatalogError;
 use crate::images::store::StoreError as ImageStoreError;
 use crate::ports::function_host::HostError;
@@ -137,6 +138,7 @@ impl From<HostError> for ApiError {
     fn from(error: HostError) -> Self {
         let status = match &error {
             HostError::Unsupported(_) | HostError::PayloadTooLarge(_) => 400,
+            HostError::NotThere(_) => 501,
             HostError::Throttled(_) => 503,
             HostError::NoSuchFunction(_) | HostError::Failed(_) => 500,
         };
@@ -153,6 +155,13 @@ impl From<EngineError> for ApiError {
             ) => Self::new(304, error.to_string()),
             EngineError::Refused(_) => Self::new(409, error.to_string()),
             EngineError::NoSuchContainer(id) => Self::no_such_container(id.as_str()),
+            EngineError::Network(ref network) => {
+                let status = match network {
+                    NetworkError::NotFound(_) => 404,
+                    NetworkError::Ambiguous(..) | NetworkError::PrivateAmongOthers => 400,
+                };
+                Self::new(status, error.to_string())
+            }
             EngineError::Host(error) => error.into(),
             EngineError::Store(_)
             | EngineError::Relay(_)

@@ -66,6 +66,52 @@ impl Filters {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a name is there, with or without values.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The one yes or no of a name (Docker's `GetBoolOrDefault` and its like); `None`
+    /// where nothing is said.
+    ///
+    /// # Errors
+    /// 400 in Docker's words.
+    pub fn one_bool(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        let refuse = |message: String| Err(ApiError::new(400, message));
+        match self.get(name) {
+            [] => Ok(None),
+            [one] => match one.as_str() {
+                "true" | "1" => Ok(Some(true)),
+                "false" | "0" => Ok(Some(false)),
+                _ => refuse(format!(
+                    "invalid value for filter '{name}', must be \"true\" (or \"1\"), or \"false\" (or \"0\")"
+                )),
+            },
+            _ => refuse(format!("got more than one value for filter key \"{name}\"")),
+        }
+    }
+
+    /// The same, where Docker refuses in other words.
+    ///
+    /// # Errors
+    /// 400 in Docker's words.
+    pub fn bracketed_bool(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        self.one_bool(name).map_err(|error| ApiError {
+            message: format!("invalid filter '{name}=[{}]'", self.get(name).join(" ")),
+            ..error
+        })
+    }
+
+    /// Whether the text has a part that one of the patterns of `name` describes; true where
+    /// there are none (Docker's `Match`).
+    #[must_use]
+    pub fn matches(&self, name: &str, text: &str) -> bool {
+        self.any(name, |pattern| {
+            regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+        })
+    }
+
     /// Whether nothing is filtered.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -26,6 +26,14 @@ pub struct Field {
     pub absent: Absent,
 }
 
+impl Field {
+    /// A field.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: Kind, absent: Absent) -> Self {
+        Self { name, kind, absent }
+    }
+}
+
 /// What a field may be; named after Go's types where errors name them.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -204,14 +212,8 @@ fn absent(type_name: &str, field: &Field) -> Result<Option<Value>, ApiError> {
 
 fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiError> {
     let mismatch = |offending: &Value, go_type: &str| {
-        Err(ApiError::new(
-            400,
-            format!(
-                "invalid JSON: json: cannot unmarshal {} into Go struct field {type_name}.{} of type {go_type}",
-                go_name(offending),
-                field.name
-            ),
-        ))
+        let place = format!("{type_name}.{}", field.name);
+        Err(mismatch_at(&place, offending, go_type))
     };
     match (field.kind, value) {
         (Kind::Any, value) => Ok(value.clone()),
@@ -240,7 +242,7 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
             }
         }
         (Kind::StringMap, Value::Object(map)) => {
-            match map.values().find(|v| !v.is_string() && !v.is_null()) {
+            match map.iter().find(|(_, v)| !v.is_string() && !v.is_null()) {
                 None => Ok(Value::Object(
                     map.iter()
                         .map(|(key, v)| {
@@ -251,7 +253,11 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
                         })
                         .collect(),
                 )),
-                Some(item) => mismatch(item, "string"),
+                Some((key, item)) => Err(mismatch_at(
+                    &format!("{type_name}.{}.{key}", field.name),
+                    item,
+                    "string",
+                )),
             }
         }
         (Kind::Set, Value::Object(map)) => {
@@ -286,6 +292,48 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
         )),
         (kind, value) => mismatch(value, go_type(kind)),
     }
+}
+
+/// What Go's decoder says of a value of another type than that of its place in a structure.
+#[must_use]
+pub fn mismatch_at(place: &str, offending: &Value, go_type: &str) -> ApiError {
+    let found = go_name(offending);
+    ApiError::new(
+        400,
+        format!(
+            "invalid JSON: json: cannot unmarshal {found} into Go struct field {place} of type {go_type}"
+        ),
+    )
+}
+
+/// Checks that a body is an object, or nothing.
+///
+/// # Errors
+/// 400 in Go's words, which name the type.
+pub fn check_object(body: &Value, go_type: &str) -> Result<(), ApiError> {
+    if body.is_object() || body.is_null() {
+        return Ok(());
+    }
+    let found = go_name(body);
+    Err(ApiError::new(
+        400,
+        format!("invalid JSON: json: cannot unmarshal {found} into Go value of type {go_type}"),
+    ))
+}
+
+/// The member of an object, found as Go finds it: by its name, else regardless of case.
+#[must_use]
+pub fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    static NULL: Value = Value::Null;
+    let Some(map) = value.as_object() else {
+        return &NULL;
+    };
+    let other = || {
+        map.iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v)
+    };
+    map.get(name).or_else(other).unwrap_or(&NULL)
 }
 
 fn is_zero(value: &Value) -> bool {

@@ -11,11 +11,14 @@ pub mod filters;
 pub mod go_json;
 pub mod human;
 pub mod images;
+pub mod networks;
+mod prune;
 pub mod query;
 pub mod router;
 pub mod signal;
 pub mod system;
 pub mod version;
+pub mod volumes;
 
 use bytes::Bytes;
 use serde::Serialize;

@@ -86,6 +86,16 @@ impl Query {
     }
 }
 
+/// Go's `strconv.ParseBool`.
+#[must_use]
+pub fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Text in double quotes as Go's `%q` writes it.
 #[must_use]
 pub fn go_quote(text: &str) -> String {

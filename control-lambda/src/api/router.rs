@@ -6,7 +6,7 @@ use sockerless_shared::ids::Namespace;
 use super::error::Form;
 use super::query::Query;
 use super::version::ApiVersion;
-use super::{ApiError, ApiResult, Context, containers, exec, images, system};
+use super::{ApiError, ApiResult, Context, containers, exec, images, networks, system, volumes};
 use crate::engine::Control;
 
 /// Finds the operation and carries it out.
@@ -82,6 +82,22 @@ enum Operation<'a> {
     ImageInspect(String),
     ImageTag(String),
     ImageRemove(String),
+    ImagePrune,
+    ContainerPrune,
+    SystemDf,
+    BuildPrune,
+    VolumeList,
+    VolumeCreate,
+    VolumePrune,
+    VolumeInspect(String),
+    VolumeRemove(String),
+    NetworkList,
+    NetworkCreate,
+    NetworkPrune,
+    NetworkInspect(String),
+    NetworkRemove(String),
+    NetworkConnect(String),
+    NetworkDisconnect(String),
     /// An object of a kind of which there is none, named by a client.
     Absent {
         status: u16,
@@ -128,7 +144,7 @@ impl<'a> Operation<'a> {
             ("POST", ["images", "load"]) => Self::ImageLoad,
             ("POST", ["images", "create"]) => Self::ImageCreate,
             ("GET", ["images", "search"]) => Self::missing("search"),
-            ("POST", ["images", "prune"]) => Self::missing("image prune"),
+            ("POST", ["images", "prune"]) => Self::ImagePrune,
             ("GET", ["images", .., "history"]) => Self::missing("history"),
             ("GET", ["images", .., "get"]) => Self::missing("save"),
             ("POST", ["images", .., "push"]) => Self::missing("push"),
@@ -147,24 +163,32 @@ impl<'a> Operation<'a> {
                 operation: "update",
                 container: Some(id),
             },
-            ("GET", ["networks", id]) => Self::absent(404, format!("network {id} not found")),
-            ("GET", ["volumes", id]) => Self::absent(404, format!("get {id}: no such volume")),
+            ("GET", ["networks"]) => Self::NetworkList,
+            ("POST", ["networks", "create"]) => Self::NetworkCreate,
+            ("POST", ["networks", "prune"]) => Self::NetworkPrune,
+            ("POST", ["networks", id @ .., "connect"]) => Self::NetworkConnect(id.join("/")),
+            ("POST", ["networks", id @ .., "disconnect"]) => Self::NetworkDisconnect(id.join("/")),
+            ("GET", ["networks", id @ ..]) => Self::NetworkInspect(id.join("/")),
+            ("DELETE", ["networks", id @ ..]) => Self::NetworkRemove(id.join("/")),
+            ("GET", ["volumes"]) => Self::VolumeList,
+            ("POST", ["volumes", "create"]) => Self::VolumeCreate,
+            ("POST", ["volumes", "prune"]) => Self::VolumePrune,
+            ("PUT", ["volumes", ..]) => Self::absent(503, NO_CLUSTER_VOLUMES.to_owned()),
+            ("GET", ["volumes", name @ ..]) => Self::VolumeInspect(name.join("/")),
+            ("DELETE", ["volumes", name @ ..]) => Self::VolumeRemove(name.join("/")),
             ("GET", ["plugins", id, "json"]) => {
                 Self::absent(404, format!("plugin \"{id}\" not found"))
             }
             ("GET", ["nodes" | "services" | "tasks" | "secrets" | "configs", _]) => {
                 Self::absent(503, NOT_A_SWARM.to_owned())
             }
-            ("POST", ["containers", "prune"]) => Self::missing("container prune"),
+            ("POST", ["containers", "prune"]) => Self::ContainerPrune,
             ("GET", ["events"]) => Self::missing("events"),
-            ("GET", ["system", "df"]) => Self::missing("system df"),
+            ("GET", ["system", "df"]) => Self::SystemDf,
+            ("POST", ["build", "prune"]) => Self::BuildPrune,
             ("POST", ["auth"]) => Self::missing("login"),
-            ("POST", ["build" | "session" | "grpc"] | ["build", "prune"]) => Self::missing("build"),
-            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["networks", ..]) => {
-                Self::missing("network")
-            }
-            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["volumes", ..]) => {
-                Self::missing("volume")
+            ("POST", ["build" | "session" | "grpc"]) => {
+                Self::missing("build")
             }
             (
                 "GET" | "HEAD" | "POST" | "DELETE" | "PUT",
@@ -232,6 +256,22 @@ impl<'a> Operation<'a> {
             Self::ImageInspect(name) => images::inspect::inspect(context, &name).await,
             Self::ImageTag(name) => images::tag::tag(context, &name).await,
             Self::ImageRemove(name) => images::remove::remove(context, &name).await,
+            Self::ImagePrune => images::prune::prune(context).await,
+            Self::ContainerPrune => containers::prune::prune(context).await,
+            Self::SystemDf => system::df::df(context).await,
+            Self::BuildPrune => system::build_prune::prune(context),
+            Self::VolumeList => volumes::list::list(context).await,
+            Self::VolumeCreate => volumes::create::create(context).await,
+            Self::VolumePrune => volumes::prune::prune(context).await,
+            Self::VolumeInspect(name) => volumes::inspect::inspect(context, &name).await,
+            Self::VolumeRemove(name) => volumes::remove::remove(context, &name).await,
+            Self::NetworkList => networks::list::list(context).await,
+            Self::NetworkCreate => networks::create::create(context).await,
+            Self::NetworkPrune => networks::prune::prune(context).await,
+            Self::NetworkInspect(id) => networks::inspect::inspect(context, &id).await,
+            Self::NetworkRemove(id) => networks::remove::remove(context, &id).await,
+            Self::NetworkConnect(id) => networks::connect::connect(context, &id).await,
+            Self::NetworkDisconnect(id) => networks::disconnect::disconnect(context, &id).await,
             Self::Absent { status, message } => Err(ApiError::new(status, message)),
             Self::Missing {
                 operation,
@@ -247,8 +287,12 @@ impl<'a> Operation<'a> {
 }
 
 /// Docker's words where there is no swarm; clients that look for an object of any kind go on then.
-const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+pub(super) const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
                            to connect this node to swarm and try again.";
+
+/// Docker's words where there is no swarm, whose volumes alone can be changed.
+const NO_CLUSTER_VOLUMES: &str =
+    "volume update only valid for cluster volumes, but swarm is unavailable";
 
 /// What to do instead, for each operation that is not there.
 fn not_implemented(operation: &str) -> String {
@@ -257,19 +301,12 @@ fn not_implemented(operation: &str) -> String {
             "build elsewhere and bring the image with `docker save | docker load` or through a registry"
         }
         "update" => "remove the container and create it with the new limits",
-        "container prune" => "use `docker rm $(docker ps -aq -f status=exited)`",
         "events" => "use `docker wait` or `docker ps`",
-        "system df" => "use `docker images` and `docker ps -a`",
-        "network" => {
-            "containers reach the outside through the networks bridge and none, chosen with --network"
-        }
-        "volume" => "bring data in with the image or on stdin, and out on stdout",
         "login" => "pull from a registry that needs no credentials, or use `docker load`",
         "manifest inspect" | "push" => "use a registry client such as skopeo",
         "search" => "search on the registry's web site",
         "history" => "use `docker image inspect`",
         "save" => "keep the archive or the registry that the image came from",
-        "image prune" => "use `docker rmi $(docker images -q -f dangling=true)`",
         "swarm" => "there is no swarm: run single containers or a compose file",
         "plugin" => "there are no plugins",
         _ => "there is no substitute yet",

@@ -235,7 +235,7 @@ impl Control {
         kept: Option<Kept>,
     ) -> Result<(), EngineError> {
         match self
-            .apply_with_files(&record.namespace, &record.container, input, kept)
+            .apply_with(&record.namespace, &record.container, input, kept, |_| {})
             .await
         {
             Ok(_) | Err(EngineError::NoSuchContainer(_)) => Ok(()),

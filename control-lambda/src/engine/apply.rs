@@ -7,6 +7,7 @@ use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 
+use super::networks::NetworkError;
 use super::{Control, EngineError};
 use crate::store::containers::{Container, Files, MAX_REMEMBERED_RUNS};
 use crate::store::runs::PendingCommand;
@@ -23,19 +24,21 @@ impl Control {
         id: &ContainerId,
         input: Input,
     ) -> Result<Container, EngineError> {
-        self.apply_with_files(namespace, id, input, None).await
+        self.apply_with(namespace, id, input, None, |_| {}).await
     }
 
-    /// The same for an input that ends a run, with what was kept of its files.
+    /// Steps a container, and notes something else in its record by the same write; for an
+    /// input that ends a run, with what was kept of its files.
     ///
     /// # Errors
     /// As [`Control::apply`].
-    pub(crate) async fn apply_with_files(
+    pub(crate) async fn apply_with(
         &self,
         namespace: &Namespace,
         id: &ContainerId,
         input: Input,
         kept: Option<Kept>,
+        note: impl Fn(&mut Container),
     ) -> Result<Container, EngineError> {
         let now = self.environment.now();
         let changed = self
@@ -46,6 +49,7 @@ impl Control {
                 if let Input::Start { run, .. } = &input {
                     remember_run(&mut container.runs, run);
                 }
+                note(container);
                 let superseded = files_after(&before, container, &input, kept.as_ref());
                 Ok::<_, EngineError>((effects, superseded))
             })
@@ -58,20 +62,83 @@ impl Control {
         Ok(container)
     }
 
-    /// Steps with a start of a fresh run.
+    /// Steps with a start of a fresh run, in the container's networks as they are now.
     ///
     /// # Errors
-    /// As [`Control::apply`].
-    pub async fn start(
-        &self,
-        namespace: &Namespace,
-        id: &ContainerId,
-        runtime: Runtime,
-    ) -> Result<Container, EngineError> {
+    /// As [`Control::apply`], and [`EngineError::Network`].
+    pub async fn start(&self, container: &Container) -> Result<Container, EngineError> {
+        let Container {
+            namespace,
+            id,
+            shape,
+            ..
+        } = container;
         let run = RunId::from_random(self.environment.random());
-        let deadline = self.deadline(runtime);
-        self.apply(namespace, id, Input::Start { run, deadline })
-            .await
+        let deadline = self.deadline(shape.runtime);
+        let joined = match container.lifecycle.current_run() {
+            None => match self.join(container).await {
+                Err(EngineError::Network(error)) => {
+                    self.refuse_start(container, run, deadline, &error).await?;
+                    return Err(error.into());
+                }
+                joined => Some(joined?),
+            },
+            // It runs, and the step below says so.
+            Some(_) => None,
+        };
+        if let Some(joined) = &joined
+            && joined.changes(shape)
+        {
+            // An environment that waits for this container has another network.
+            self.host.delete(&container.function).await?;
+        }
+        self.apply_with(namespace, id, Input::Start { run, deadline }, None, |container| {
+            if let Some(joined) = &joined {
+                joined.note(container);
+            }
+        })
+        .await
+    }
+
+    /// Notes that a container could not be started, before anything was invoked. Whoever
+    /// asked for the start hears it from the caller.
+    async fn refuse_start(
+        &self,
+        container: &Container,
+        run: RunId,
+        deadline: Option<Timestamp>,
+        error: &NetworkError,
+    ) -> Result<(), EngineError> {
+        let Container { namespace, id, .. } = container;
+        let at = self.environment.now();
+        let changed = self
+            .store
+            .update_container(namespace, id, |container| {
+                let start = Input::Start {
+                    run: run.clone(),
+                    deadline,
+                };
+                let (starting, _) = step(&container.lifecycle, start, at)?;
+                let failed = Input::StartFailed {
+                    run: run.clone(),
+                    at,
+                    failure: StartFailure {
+                        code: 128,
+                        message: error.to_string(),
+                    },
+                };
+                let (next, effects) = step(&starting, failed, at)?;
+                container.lifecycle = next;
+                Ok::<_, EngineError>(effects)
+            })
+            .await?;
+        let Some((container, effects)) = changed else {
+            return Err(EngineError::NoSuchContainer(id.clone()));
+        };
+        self.end_agent_waiters(&container).await?;
+        let told = |effect: &Effect| matches!(effect, Effect::AnswerStart(_));
+        let others = effects.into_iter().filter(|effect| !told(effect)).collect();
+        self.act(&container, others).await
     }
 
     fn deadline(&self, runtime: Runtime) -> Option<Timestamp> {
@@ -204,13 +271,7 @@ impl Control {
     }
 
     async fn start_again(&self, container: &Container) -> Result<(), EngineError> {
-        let Container {
-            namespace,
-            id,
-            shape,
-            ..
-        } = container;
-        match self.start(namespace, id, shape.runtime).await {
+        match self.start(container).await {
             // Somebody else already did, or removed it meanwhile.
             Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
             Err(error) => Err(error),

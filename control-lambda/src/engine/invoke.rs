@@ -151,7 +151,17 @@ impl Control {
 
     /// The container's function, made again should it have been swept.
     async fn present_function(&self, container: &Container) -> Result<FunctionName, EngineError> {
-        Ok(self.host.ensure(&container.shape).await?.name)
+        let name = self.host.ensure(&container.shape).await?.name;
+        if name != container.function {
+            // It is removed with the container.
+            self.store
+                .update_container(&container.namespace, &container.id, |container| {
+                    container.function = name.clone();
+                    Ok::<_, EngineError>(())
+                })
+                .await?;
+        }
+        Ok(name)
     }
 
     /// Takes the platform's word on a run.

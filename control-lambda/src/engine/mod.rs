@@ -7,8 +7,10 @@
 //! - [`jobs`]: work that outlasts a request;
 //! - [`invoke`]: the payload of a run;
 //! - [`logs`]: logs of runs that are over;
+//! - [`networks`]: the networks of a container that starts;
 //! - [`visits`]: files of containers that do not run;
-//! - [`upkeep`]: recovery after a restart, the sweep, shutting down.
+//! - [`upkeep`]: recovery after a restart, the sweep, shutting down;
+//! - [`volumes`]: who uses which volumes, and how they go.
 
 pub mod agents;
 pub mod answers;
@@ -18,9 +20,11 @@ pub mod gateway;
 pub mod invoke;
 pub mod jobs;
 pub mod logs;
+pub mod networks;
 pub mod settle;
 pub mod upkeep;
 mod visits;
+pub mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,6 +173,9 @@ pub enum EngineError {
     /// The container is gone.
     #[error("no such container: {0}")]
     NoSuchContainer(ContainerId),
+    /// The container's networks are not as they have to be.
+    #[error(transparent)]
+    Network(#[from] networks::NetworkError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -28,8 +28,7 @@ impl Control {
                 self.answer_starts(container, &StartResult::Running).await?;
                 self.answer_exits(container).await?;
                 if lifecycle.desired == Desired::Restarted {
-                    self.start(&container.namespace, &container.id, container.shape.runtime)
-                        .await?;
+                    self.start(container).await?;
                 }
                 Ok(())
             }
@@ -101,7 +100,7 @@ impl Control {
         Ok(())
     }
 
-    async fn end_agent_waiters(&self, container: &Container) -> Result<(), EngineError> {
+    pub(super) async fn end_agent_waiters(&self, container: &Container) -> Result<(), EngineError> {
         for waiter in self.store.waiters(&container.id, AGENTS).await? {
             if self.store.take_waiter(&container.id, &waiter).await? {
                 self.deliver(&waiter.answer, vec![Part::End]).await?;
@@ -126,6 +125,9 @@ impl Control {
             .await?;
         if container.shape.owner.is_some() {
             self.remove_environment(container).await?;
+        }
+        if container.remove_volumes || container.lifecycle.auto_remove {
+            self.remove_anonymous_volumes(container).await?;
         }
         self.store.erase_container(container).await?;
         for waiter in self.store.waiters(&container.id, REMOVALS).await? {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sockerless_shared::ids::{ContainerId, FunctionName, ImageDigest, RunId};
+use sockerless_shared::ids::{ContainerId, FunctionName, ImageDigest, Namespace, RunId};
 use sockerless_shared::spec::Runtime;
 use thiserror::Error;
 
@@ -91,6 +91,9 @@ pub enum HostError {
     /// The platform cannot run this shape at all; a sentence for the client.
     #[error("{0}")]
     Unsupported(String),
+    /// The platform has no such thing; a sentence that says what to do instead.
+    #[error("{0}")]
+    NotThere(String),
     /// The payload is larger than the platform takes.
     #[error("invocation payload of {0} bytes is larger than the platform takes")]
     PayloadTooLarge(usize),
@@ -101,6 +104,9 @@ pub enum HostError {
     #[error("{0}")]
     Failed(String),
 }
+
+/// What a host without volumes says.
+const NO_VOLUMES: &str = "volumes are not implemented by sockerless here: bring data in with the image or on stdin, or use `sockerless local` with --runtime microvm";
 
 /// Runs functions.
 #[async_trait]
@@ -136,6 +142,43 @@ pub trait FunctionHost: Send + Sync {
     /// # Errors
     /// See [`HostError`].
     async fn remove_writable(&self, container: &ContainerId) -> Result<(), HostError>;
+
+    /// Makes the place for a volume's data, empty unless it was there; returns where it is.
+    ///
+    /// # Errors
+    /// [`HostError::NotThere`] where there are no volumes; see [`HostError`].
+    async fn make_volume(&self, namespace: &Namespace, name: &str) -> Result<String, HostError> {
+        let _ = (namespace, name);
+        Err(HostError::NotThere(NO_VOLUMES.to_owned()))
+    }
+
+    /// Removes a volume's data. Idempotent.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn remove_volume(&self, namespace: &Namespace, name: &str) -> Result<(), HostError> {
+        let _ = (namespace, name);
+        Ok(())
+    }
+
+    /// The size of a volume's data in bytes; nothing where it is not there.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn volume_size(&self, namespace: &Namespace, name: &str) -> Result<u64, HostError> {
+        let _ = (namespace, name);
+        Ok(0)
+    }
+
+    /// What a container under [`Runtime::Microvm`] wrote to its root, in bytes; `None` where
+    /// the host cannot tell.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn writable_size(&self, container: &ContainerId) -> Result<Option<u64>, HostError> {
+        let _ = container;
+        Ok(None)
+    }
 
     /// Stops every process of the container that `run` executes, or lets them go on;
     /// returns when it is so. False where the host has no means of its own, and the

@@ -81,8 +81,10 @@ impl Machine {
     /// Whether something of the host is mounted into it.
     #[must_use]
     pub fn binds(&self) -> bool {
-        let is_host = |mount: &Mount| matches!(mount.source, MountSource::Host { .. });
-        self.mounts.iter().any(is_host)
+        self.mounts.iter().any(|mount| match mount.source {
+            MountSource::Host { .. } | MountSource::Volume(_) => true,
+            MountSource::Memory { .. } => false,
+        })
     }
 }
 
@@ -114,11 +116,30 @@ pub enum MountSource {
         /// Whether what is mounted below it comes along.
         recursive: bool,
     },
+    /// A volume.
+    Volume(VolumeMount),
     /// A file system in memory.
     Memory {
         /// Options of mount(8).
         options: String,
     },
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Its name; empty until the volume is made, where nobody names it.
+    pub name: String,
+    /// Where its data is on the host; empty until the volume is made.
+    pub path: String,
+    /// Whether nobody named it.
+    pub anonymous: bool,
+    /// Whether an empty volume is filled with what the image has in its place.
+    pub copy: bool,
+    /// The part of it that is mounted; empty for the whole.
+    pub subpath: String,
+    /// The folder of the host that it stands for, where it stands for one.
+    pub device: Option<String>,
 }
 
 /// What the container's processes may use of the host; zero, or nothing, is no limit.

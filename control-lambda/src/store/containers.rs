@@ -44,6 +44,9 @@ pub struct Container {
     pub files: Option<Files>,
     /// Its runs that had output, oldest first; at most [`MAX_REMEMBERED_RUNS`].
     pub runs: Vec<RunId>,
+    /// Whether the volumes that nobody named go with it.
+    #[serde(default)]
+    pub remove_volumes: bool,
 }
 
 /// What was kept of a container's files.

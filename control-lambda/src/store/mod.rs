@@ -14,12 +14,18 @@
 //! | `W#<container>` | `<kind>#<answer>` | [`waiters::Waiter`] |
 //! | `X#<namespace>` | exec id | [`execs::Exec`] |
 //! | `XC#<container>` | exec id | mark: this exec belongs to the container |
+//! | `NET#<namespace>` | network id | [`networks::Network`] |
+//! | `NETN#<namespace>` | name | the id of the network that has the name |
+//! | `NETR#<namespace>` | address range | the id of the network that has the range |
+//! | `VOL#<namespace>` | name | [`volumes::Volume`] |
 
 pub mod answers;
 pub mod containers;
 pub mod execs;
+pub mod networks;
 pub mod peers;
 pub mod runs;
+pub mod volumes;
 pub mod waiters;
 
 use std::sync::Arc;

@@ -1,7 +1,10 @@
 //! What a microvm has and a function has not.
 
+use std::path::Path;
+
 use libtest_mimic::Trial;
 use sockerless_control::ports::FunctionHost;
+use sockerless_control::ports::machine::{Mount, MountSource, VolumeMount};
 
 use crate::fixture::{Fixture, answer, microvm_shape};
 use crate::trial;
@@ -15,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             tells_its_halves,
         ),
         trial("a_microvm_serves_one_run", serves_one_run),
+        trial("a_volume_outlives_the_microvms_that_use_it", volume),
         trial("restarting_waits_for_the_end_of_the_run_before", restart),
     ]
 }
@@ -116,6 +120,47 @@ async fn tells_its_halves() {
     assert!(answer(&report, &commands[3]).contains("hosts"), "{report}");
     assert_eq!(answer(&report, &commands[4]), "\"x\"");
     assert!(!answer(&report, &commands[5]).contains("self"), "{report}");
+}
+
+async fn volume() {
+    let fixture = Fixture::new().await;
+    // Of all names a namespace can have, the one that could lead elsewhere.
+    let namespace = "..".parse().unwrap();
+    let host = &fixture.host;
+    let path = host.make_volume(&namespace, "data").await.unwrap();
+    assert_eq!(host.make_volume(&namespace, "data").await.unwrap(), path);
+    assert!(Path::new(&path).starts_with(fixture.data.join("volumes")));
+    assert_eq!(host.volume_size(&namespace, "data").await.unwrap(), 0);
+    let shape = |id| {
+        let mut shape = microvm_shape(id);
+        let source = MountSource::Volume(VolumeMount {
+            name: "data".to_owned(),
+            path: path.clone(),
+            copy: true,
+            ..VolumeMount::default()
+        });
+        let mount = Mount {
+            target: "/made/for/it".to_owned(),
+            source,
+            read_only: false,
+            mode: String::new(),
+            shown: true,
+        };
+        shape.machine.get_or_insert_default().mounts.push(mount);
+        shape
+    };
+    let one = fixture.ensure(&shape(1)).await;
+    let report = fixture.ask(&one, "write /made/for/it/file text").await;
+    assert_eq!(answer(&report, "write /made/for/it/file text"), "()");
+    let other = fixture.ensure(&shape(2)).await;
+    let report = fixture.ask(&other, "read /made/for/it/file").await;
+    assert_eq!(answer(&report, "read /made/for/it/file"), "\"text\"");
+    assert_eq!(host.volume_size(&namespace, "data").await.unwrap(), 4);
+
+    host.remove_volume(&namespace, "data").await.unwrap();
+    host.remove_volume(&namespace, "data").await.unwrap();
+    assert!(!Path::new(&path).exists());
+    assert_eq!(host.volume_size(&namespace, "data").await.unwrap(), 0);
 }
 
 async fn serves_one_run() {

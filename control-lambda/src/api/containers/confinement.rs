@@ -77,7 +77,7 @@ pub(super) fn no_new_privileges(host: &Value) -> bool {
     strings(&host["SecurityOpt"]).iter().any(|option| {
         let value = option.strip_prefix("no-new-privileges").map(|rest| {
             let value = rest.trim_start_matches(['=', ':']);
-            value.is_empty() || super::validate::go_bool(value) == Some(true)
+            value.is_empty() || crate::api::query::go_bool(value) == Some(true)
         });
         value.unwrap_or(false)
     })

@@ -5,17 +5,20 @@ use sockerless_shared::ids::{ContainerId, ImageDigest};
 use sockerless_shared::lifecycle::Lifecycle;
 use sockerless_shared::spec::Runtime;
 
-use super::config::{CONFIG, ENDPOINT, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
+use super::config::{CONFIG, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
 use super::{find, machine, mounts, names, spec, validate};
+use crate::api::go_json::member;
 use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
 use crate::images::platform::Platform;
 use crate::ports::function_host::{FunctionShape, Network};
-use crate::ports::machine::Machine;
+use crate::ports::machine::{Machine, MountSource};
 use crate::store::containers::Container;
 
 mod image_defaults;
+mod networks;
 mod refusals;
+mod volumes;
 
 /// How often a made-up name is tried.
 const NAME_ATTEMPTS: usize = 8;
@@ -35,6 +38,7 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     let body = context.json_body()?;
     let wanted = Wanted::parse(&body)?;
     let mut warnings = wanted.validate(&context.control.config)?;
+    let networks = networks::networks(context, &wanted).await?;
     let control = context.control;
     let reference = wanted.text("Image");
     if reference.is_empty() {
@@ -80,16 +84,37 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         ));
     }
     let host_config = wanted.host_config(&control.config, runtime);
-    let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config)?;
+    let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config);
+    shape.network = networks.outbound;
+    warnings.extend(networks.warnings);
+    let mut made = Vec::new();
     if runtime == Runtime::Microvm {
         // What `start` will refuse is refused then, and an ordinary machine waits till then.
         let host = json!(host_config);
         let mut machine = machine::machine(&json!(config), &host).unwrap_or_default();
         machine.mounts = mounts::mounts(&host)?;
         take_volumes(context, &mut machine, &host).await?;
+        if let Some(name) = name.as_deref()
+            && machine.binds()
+            && control
+                .store
+                .container_id_by_name(context.namespace, name)
+                .await?
+                .is_some()
+        {
+            // Before volumes are made for nothing.
+            return Err(names::conflict(context, name).await?);
+        }
+        made = volumes::make(context, &mut machine, &json!(config), &host).await?;
         shape.machine = Some(Box::new(machine));
     }
-    let function = control.host.ensure(&shape).await?;
+    let function = match control.host.ensure(&shape).await {
+        Ok(function) => function,
+        Err(error) => {
+            volumes::undo(context, &made).await;
+            return Err(error.into());
+        }
+    };
     warnings.extend(function.warnings);
 
     let mut container = Container {
@@ -100,15 +125,19 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         image_reference: reference,
         config: Value::Object(config),
         host_config: Value::Object(host_config),
-        networks: wanted.networks()?,
+        networks: networks.endpoints,
         args,
         shape,
         function: function.name,
         lifecycle: Lifecycle::created(wanted.host["AutoRemove"].as_bool().unwrap_or(false)),
         files: None,
         runs: Vec::new(),
+        remove_volumes: false,
     };
-    store(context, &mut container, name).await?;
+    if let Err(error) = store(context, &mut container, name).await {
+        volumes::undo(context, &made).await;
+        return Err(error);
+    }
     json(201, &json!({ "Id": id, "Warnings": warnings }))
 }
 
@@ -135,6 +164,10 @@ async fn take_volumes(
         let theirs = other.shape.machine.map(|machine| machine.mounts);
         for mut mount in theirs.into_iter().flatten().filter(|mount| mount.shown) {
             mount.read_only |= read_only;
+            mount.mode.clear();
+            if let MountSource::Volume(volume) = &mut mount.source {
+                volume.copy = false;
+            }
             if !machine.mounts.iter().any(|own| own.target == mount.target) {
                 machine.mounts.push(mount);
             }
@@ -179,20 +212,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn parse(body: &Value) -> Result<Self, ApiError> {
-        if !body.is_object() && !body.is_null() {
-            return Err(ApiError::new(
-                400,
-                format!(
-                    "invalid JSON: json: cannot unmarshal {} into Go value of type container.CreateRequest",
-                    match body {
-                        Value::Array(_) => "array",
-                        Value::String(_) => "string",
-                        Value::Bool(_) => "bool",
-                        Value::Null | Value::Number(_) | Value::Object(_) => "number",
-                    }
-                ),
-            ));
-        }
+        go_json::check_object(body, "container.CreateRequest")?;
         let config = go_json::complete("", CONFIG, body)?;
         let host = member(body, "HostConfig");
         if host.is_array() {
@@ -203,9 +223,19 @@ impl Wanted {
         }
         let host = go_json::complete(".HostConfig", HOST_CONFIG, host)?;
         let networking = member(body, "NetworkingConfig");
+        let place = ".NetworkingConfig";
+        if !networking.is_object() && !networking.is_null() {
+            let go_type = "network.NetworkingConfig";
+            return Err(go_json::mismatch_at(place, networking, go_type));
+        }
         let endpoints = match member(networking, "EndpointsConfig") {
             Value::Object(endpoints) => endpoints.clone(),
-            _ => Map::new(),
+            Value::Null => Map::new(),
+            other => {
+                let place = format!("{place}.EndpointsConfig");
+                let go_type = "map[string]*network.EndpointSettings";
+                return Err(go_json::mismatch_at(&place, other, go_type));
+            }
         };
         let known = |name: &String| {
             CONFIG
@@ -225,7 +255,7 @@ impl Wanted {
         })
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         self.config
             .get(name)
             .and_then(Value::as_str)
@@ -288,8 +318,6 @@ impl Wanted {
         if !self.text("Hostname").is_empty() && self.host("UTSMode") == "host" {
             return invalid("conflicting options: hostname and the UTS mode".to_owned());
         }
-        let mode = self.network_mode();
-        validate::check_endpoint(mode, &self.text("MacAddress"), self.endpoint())?;
         validate::check(&self.host_value(), &config.place)
     }
 
@@ -375,37 +403,6 @@ impl Wanted {
             other => other,
         }
     }
-
-    /// What the client says of its place in the network; clients call the usual one `default`.
-    fn endpoint(&self) -> &Value {
-        let mode = self.network_mode();
-        let usual = (mode == "bridge")
-            .then(|| self.endpoints.get("default"))
-            .flatten();
-        self.endpoints.get(mode).or(usual).unwrap_or(&Value::Null)
-    }
-
-    /// `NetworkSettings.Networks` of a container that does not run.
-    fn networks(&self) -> Result<Value, ApiError> {
-        let mode = self.network_mode();
-        let given = self.endpoint();
-        let endpoint = go_json::complete(".NetworkingConfig.EndpointsConfig", ENDPOINT, given)?;
-        Ok(json!({ mode: endpoint }))
-    }
-}
-
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
-    static NULL: Value = Value::Null;
-    value
-        .as_object()
-        .and_then(|map| {
-            map.get(name).or_else(|| {
-                map.iter()
-                    .find(|(n, _)| n.eq_ignore_ascii_case(name))
-                    .map(|(_, v)| v)
-            })
-        })
-        .unwrap_or(&NULL)
 }
 
 /// Most memory of a function, in MiB (AWS Lambda quotas).
@@ -423,7 +420,7 @@ fn shape(
     runtime: Runtime,
     id: &ContainerId,
     config: &Config,
-) -> Result<FunctionShape, ApiError> {
+) -> FunctionShape {
     let asked = (wanted.number("Memory") + MIB - 1) / MIB;
     // At most 10,240 after validation, and far below 2^53.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
@@ -434,24 +431,15 @@ fn shape(
             .unwrap_or(u32::MAX)
             .clamp(SMALLEST_MEMORY_MIB, LARGEST_MEMORY_MIB),
     };
-    let network = match wanted.network_mode() {
-        "none" => Network::None,
-        "bridge" => Network::Outbound,
-        other => {
-            return Err(ApiError::not_implemented(format!(
-                "network {other} is not implemented by sockerless: use --network bridge or none"
-            )));
-        }
-    };
-    Ok(FunctionShape {
+    FunctionShape {
         image: image.clone(),
         runtime,
         memory_mib: memory,
         tmp_mib: config.tmp_mib,
-        network,
+        network: Network::None,
         owner: (runtime == Runtime::Microvm).then(|| id.clone()),
         machine: None,
-    })
+    }
 }
 
 /// What a function gives only in part: said, not passed over.
@@ -488,6 +476,18 @@ fn function_warnings(wanted: &Wanted, config: &Map<String, Value>, has_pty: bool
         warnings.push(
             "a function's /tmp has the platform's size and mode: the options of --tmpfs are ignored; use --runtime microvm for them".to_owned(),
         );
+    }
+    let unnamed = config.get("Volumes").and_then(Value::as_object);
+    let places: Vec<&str> = unnamed
+        .into_iter()
+        .flatten()
+        .map(|(path, _)| path.as_str())
+        .collect();
+    if !places.is_empty() {
+        warnings.push(format!(
+            "a function has no volumes: what the image declares as such ({}) is a part of its read-only root; use --runtime microvm for volumes",
+            places.join(", ")
+        ));
     }
     warnings
 }

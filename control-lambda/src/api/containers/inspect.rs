@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{find, mounts, root_size, state};
+use super::{endpoints, find, mounts, size, state};
 use crate::api::{ApiResult, Context, json};
 use crate::store::containers::Container;
 use crate::store::execs::ExecState;
@@ -46,8 +46,9 @@ pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
         "NetworkSettings": network_settings(&container),
     });
     if context.query.flag("size") {
-        body["SizeRw"] = json!(0);
-        body["SizeRootFs"] = json!(root_size(context, &container).await?);
+        let size = size(context, &container).await?;
+        body["SizeRw"] = json!(size.written);
+        body["SizeRootFs"] = json!(size.root);
     }
     json(200, &body)
 }
@@ -95,6 +96,6 @@ fn network_settings(container: &Container) -> Value {
         "IPPrefixLen": 0,
         "IPv6Gateway": "",
         "MacAddress": "",
-        "Networks": container.networks,
+        "Networks": endpoints::inspected(container),
     })
 }

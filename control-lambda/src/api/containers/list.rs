@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{find, root_size, state};
+use super::{endpoints, find, mounts, size, state};
 use crate::api::filters::Filters;
 use crate::api::{ApiError, ApiResult, Context, json};
+use crate::ports::machine::MountSource;
 use crate::store::containers::Container;
 
 const FILTERS: [&str; 14] = [
@@ -53,7 +54,7 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
     containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.id.cmp(&a.id)));
     let all = query.flag("all") || limit.is_some() || !filters.get("status").is_empty();
     let now = context.control.environment.now();
-    let size = query.flag("size");
+    let with_sizes = query.flag("size");
     let chosen = containers
         .iter()
         .filter(|container| {
@@ -63,13 +64,32 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
         .take(limit.unwrap_or(usize::MAX));
     let mut summaries = Vec::new();
     for container in chosen {
-        let mut summary = summary(container, now);
-        if size {
-            summary["SizeRootFs"] = json!(root_size(context, container).await?);
-        }
-        summaries.push(summary);
+        summaries.push(if with_sizes {
+            sized_summary(context, container, now).await?
+        } else {
+            summary(container, now)
+        });
     }
     json(200, &summaries)
+}
+
+/// A container as the list shows it, with its sizes; one of zero is left out, as in Docker.
+///
+/// # Errors
+/// The store's, the host's.
+pub(in crate::api) async fn sized_summary(
+    context: &Context<'_>,
+    container: &Container,
+    now: Timestamp,
+) -> Result<Value, ApiError> {
+    let size = size(context, container).await?;
+    let mut summary = summary(container, now);
+    for (name, bytes) in [("SizeRw", size.written), ("SizeRootFs", size.root)] {
+        if bytes > 0 {
+            summary[name] = json!(bytes);
+        }
+    }
+    Ok(summary)
 }
 
 fn summary(container: &Container, now: Timestamp) -> Value {
@@ -85,8 +105,10 @@ fn summary(container: &Container, now: Timestamp) -> Value {
         "State": state::status(&container.lifecycle),
         "Status": state::words(&container.lifecycle, now),
         "HostConfig": {"NetworkMode": container.host_config["NetworkMode"]},
-        "NetworkSettings": {"Networks": container.networks},
-        "Mounts": [],
+        "NetworkSettings": {"Networks": endpoints::listed(container)},
+        "Mounts": mounts::shown(
+            container.shape.machine.as_ref().map_or(&[], |machine| &machine.mounts),
+        ),
     })
 }
 
@@ -213,15 +235,21 @@ impl<'a> Choice<'a> {
             Err(text) => *text == container.name,
         };
         let status = state::status(lifecycle);
-        let network = container.host_config["NetworkMode"].as_str().unwrap_or("");
+        let in_network = |wanted: &str| {
+            let mut networks = container.networks.as_object().into_iter().flatten();
+            networks.any(|(name, endpoint)| {
+                let id = endpoint["NetworkID"].as_str().unwrap_or("");
+                name == wanted || (!wanted.is_empty() && id.starts_with(wanted))
+            })
+        };
         !self.tasks_only
             && filters.any("id", |prefix| container.id.as_str().starts_with(prefix))
             && (self.names.is_empty() || self.names.iter().any(name_matches))
             && filters.any("status", |wanted| wanted == status)
             && filters.any("health", |wanted| wanted == "none")
-            && filters.any("network", |wanted| wanted == network)
+            && filters.any("network", in_network)
             && filters.labels("label", &container.config["Labels"])
-            && filters.get("volume").is_empty()
+            && filters.any("volume", |wanted| has_mount(container, wanted))
             && filters.get("publish").is_empty()
             && filters.any("expose", |port| exposes(container, port))
             && (self.exited.is_empty() || self.exited.iter().any(stopped_with))
@@ -233,6 +261,22 @@ impl<'a> Choice<'a> {
             && self.before.is_none_or(|before| container.created < before)
             && self.since.is_none_or(|since| container.created > since)
     }
+}
+
+/// Whether a volume of this name, or anything at this place, is mounted into a container.
+fn has_mount(container: &Container, wanted: &str) -> bool {
+    let mut mounts = container
+        .shape
+        .machine
+        .iter()
+        .flat_map(|machine| &machine.mounts);
+    mounts.any(|mount| {
+        let name = match &mount.source {
+            MountSource::Volume(volume) => Some(volume.name.as_str()),
+            MountSource::Host { .. } | MountSource::Memory { .. } => None,
+        };
+        mount.shown && (name == Some(wanted) || mount.target == wanted)
+    })
 }
 
 fn exposes(container: &Container, port: &str) -> bool {

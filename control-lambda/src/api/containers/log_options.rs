@@ -5,8 +5,8 @@ use serde_json::Value;
 use sockerless_shared::protocol::control::StartFailure;
 
 use super::confinement::failure;
-use super::validate::go_bool;
 use crate::api::ApiError;
+use crate::api::query::go_bool;
 
 /// What Docker can log to that nobody here carries to.
 const ELSEWHERE: [&str; 9] = [

@@ -6,6 +6,7 @@ mod capabilities;
 pub mod config;
 mod confinement;
 pub mod create;
+mod endpoints;
 pub mod inspect;
 pub mod kill;
 pub mod list;
@@ -15,6 +16,7 @@ mod machine;
 mod mounts;
 pub mod names;
 pub mod pause;
+pub mod prune;
 pub mod remove;
 pub mod rename;
 pub mod resize;
@@ -31,6 +33,7 @@ pub mod wait;
 
 use sockerless_shared::answer::{Answer, Head, Part};
 use sockerless_shared::ids::AnswerId;
+use sockerless_shared::spec::Runtime;
 
 use super::{ApiError, Context};
 use crate::engine::EngineError;
@@ -38,14 +41,33 @@ use crate::images::catalog::CatalogError;
 use crate::store::containers::{Container, Found};
 use crate::store::waiters::{Wait, Waiter};
 
-/// The size of a container's root, in bytes: its image's, and 0 when that is gone.
+/// How large a container is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    /// What it wrote to its root, as far as the host can tell.
+    pub(super) written: u64,
+    /// Its whole root: its image's size, 0 when that is gone, and what it wrote.
+    pub(super) root: u64,
+}
+
+/// How large a container is.
 ///
 /// # Errors
-/// The store's.
-pub(super) async fn root_size(
-    context: &Context<'_>,
-    container: &Container,
-) -> Result<u64, ApiError> {
+/// The store's, the host's.
+pub(super) async fn size(context: &Context<'_>, container: &Container) -> Result<Size, ApiError> {
+    let written = match container.shape.runtime {
+        // Nothing but `/tmp` can be written to, which is in memory.
+        Runtime::Function => 0,
+        Runtime::Microvm => {
+            let host = &context.control.host;
+            host.writable_size(&container.id).await?.unwrap_or(0)
+        }
+    };
+    let root = image_size(context, container).await? + written;
+    Ok(Size { written, root })
+}
+
+async fn image_size(context: &Context<'_>, container: &Container) -> Result<u64, ApiError> {
     let control = context.control;
     let image = container.shape.image.to_string();
     let now = control.environment.now();
@@ -79,6 +101,18 @@ pub async fn find(context: &Context<'_>, reference: &str) -> Result<Container, A
             format!("multiple IDs found with provided prefix: {reference}"),
         )),
     }
+}
+
+/// The container that a client names in a body, where it may name none.
+///
+/// # Errors
+/// As [`find`], and 400 where it names none.
+pub async fn named(context: &Context<'_>, reference: &str) -> Result<Container, ApiError> {
+    if reference.is_empty() {
+        let message = "invalid name or ID supplied: \"\"";
+        return Err(ApiError::new(400, message));
+    }
+    find(context, reference).await
 }
 
 /// Begins an answer that is given when something happens to a container, and

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::spec::strings;
 use super::tmpfs;
 use crate::api::ApiError;
-use crate::ports::machine::{Mount, MountSource};
+use crate::ports::machine::{Mount, MountSource, VolumeMount};
 
 /// What Docker calls a bind mount that nobody says more of.
 const PROPAGATION: &str = "rprivate";
@@ -28,7 +28,7 @@ const OPTIONS: [(&str, &str); 4] = [
 /// from others; gives Docker's warnings as well.
 ///
 /// # Errors
-/// Docker's; 501 for volumes.
+/// Docker's; 501 for images.
 pub(super) fn mounts(host: &Value) -> Result<Vec<Mount>, ApiError> {
     let mut all: Vec<Mount> = Vec::new();
     let mut push = |mount: Mount| {
@@ -85,20 +85,51 @@ pub(super) fn shown(mounts: &[Mount]) -> Value {
         .map(|mount| {
             let (kind, source, propagation) = match &mount.source {
                 MountSource::Host { path, .. } => ("bind", path.as_str(), PROPAGATION),
+                MountSource::Volume(volume) => ("volume", volume.path.as_str(), ""),
                 MountSource::Memory { .. } => ("tmpfs", "", ""),
             };
-            json!({
+            let mut shown = json!({
                 "Type": kind, "Source": source, "Destination": mount.target,
                 "Mode": mount.mode, "RW": !mount.read_only, "Propagation": propagation,
-            })
+            });
+            if let MountSource::Volume(volume) = &mount.source {
+                shown["Name"] = json!(volume.name);
+                shown["Driver"] = json!("local");
+            }
+            shown
         })
         .collect()
 }
 
-fn no_volumes() -> ApiError {
-    ApiError::not_implemented(
-        "--volume with a volume is not implemented by sockerless: name a folder of this machine by its absolute path, or use --tmpfs",
-    )
+/// What Docker calls the mode of a volume that nobody says more of.
+const VOLUME_MODE: &str = "z";
+
+/// A volume that is to be made, should it not be there; nobody names it where `name` is empty.
+fn volume(name: &str, copy: bool, subpath: &str) -> MountSource {
+    MountSource::Volume(VolumeMount {
+        name: name.to_owned(),
+        anonymous: name.is_empty(),
+        copy,
+        subpath: subpath.to_owned(),
+        ..VolumeMount::default()
+    })
+}
+
+/// A mount of a volume that nobody names, as an image or `--volume /path` wants it.
+pub(super) fn unnamed(target: &str) -> Mount {
+    Mount {
+        target: target.to_owned(),
+        source: volume("", true, ""),
+        read_only: false,
+        mode: String::new(),
+        shown: true,
+    }
+}
+
+/// Whether something is mounted at this place already.
+pub(super) fn is_mounted(mounts: &[Mount], target: &str) -> bool {
+    let target = clean(target);
+    mounts.iter().any(|mount| clean(&mount.target) == target)
 }
 
 /// An element of `Binds` (`ParseMountRaw`).
@@ -107,7 +138,10 @@ fn bind(raw: &str) -> Result<Mount, ApiError> {
     let parts: Vec<&str> = raw.splitn(4, ':').collect();
     let (source, target, mode) = match parts.as_slice() {
         ["", ..] => return Err(invalid()),
-        [_] => return Err(no_volumes()),
+        [target] => {
+            check_bind(raw, "volume", target)?;
+            return Ok(unnamed(target));
+        }
         [_, mode] if !mode.is_empty() && is_mode(mode) => return Err(invalid()),
         [source, target] => (*source, *target, ""),
         [source, target, mode] => (*source, *target, *mode),
@@ -116,29 +150,39 @@ fn bind(raw: &str) -> Result<Mount, ApiError> {
     if !is_mode(mode) {
         return Err(ApiError::new(500, format!("invalid mode: {mode}")));
     }
-    if !source.starts_with('/') {
-        return Err(no_volumes());
-    }
-    check_target(target).map_err(|why| {
-        let message = format!(
-            "invalid volume specification: '{raw}': invalid mount config for type \"bind\": {why}"
-        );
-        ApiError::new(500, message)
-    })?;
+    let is_volume = !source.starts_with('/');
+    check_bind(raw, if is_volume { "volume" } else { "bind" }, target)?;
     let has = |wanted: &str| mode.split(',').any(|one| one == wanted);
     if let Some(spread) = mode.split(',').find(|one| PROPAGATIONS.contains(one)) {
         check_propagation(spread)?;
     }
     Ok(Mount {
         target: target.to_owned(),
-        source: MountSource::Host {
-            path: clean(source),
-            make: true,
-            recursive: true,
+        source: if is_volume {
+            volume(source, !has("nocopy"), "")
+        } else {
+            MountSource::Host {
+                path: clean(source),
+                make: true,
+                recursive: true,
+            }
         },
         read_only: has("ro"),
-        mode: mode.to_owned(),
+        mode: match mode {
+            "" if is_volume => VOLUME_MODE.to_owned(),
+            mode => mode.to_owned(),
+        },
         shown: true,
+    })
+}
+
+/// Checks where an element of `Binds` is to be mounted.
+fn check_bind(raw: &str, kind: &str, target: &str) -> Result<(), ApiError> {
+    check_target(target).map_err(|why| {
+        let message = format!(
+            "invalid volume specification: '{raw}': invalid mount config for type \"{kind}\": {why}"
+        );
+        ApiError::new(500, message)
     })
 }
 
@@ -181,15 +225,47 @@ fn structured(spec: &Value) -> Result<Mount, ApiError> {
                 "--mount of type image is not implemented by sockerless: run the image itself, or bind a folder of this machine",
             ));
         }
-        _ => return Err(no_volumes()),
+        _ => {
+            let options = &spec["VolumeOptions"];
+            let subpath = options["Subpath"].as_str().unwrap_or("");
+            check_subpath(source, subpath).map_err(invalid)?;
+            volume(source, options["NoCopy"] != true, subpath)
+        }
+    };
+    let mode = match source {
+        MountSource::Volume(_) => VOLUME_MODE.to_owned(),
+        MountSource::Host { .. } | MountSource::Memory { .. } => String::new(),
     };
     Ok(Mount {
         target: target.to_owned(),
         source,
         read_only,
-        mode: String::new(),
+        mode,
         shown: true,
     })
+}
+
+/// A part of a volume is named by a path that stays within it.
+fn check_subpath(volume: &str, subpath: &str) -> Result<(), String> {
+    if subpath.is_empty() {
+        return Ok(());
+    }
+    if volume.is_empty() {
+        return Err("must not set Subpath when using anonymous volumes".to_owned());
+    }
+    let mut depth = 0i64;
+    let stays = subpath.split('/').all(|part| {
+        depth += match part {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        depth >= 0
+    });
+    if subpath.starts_with('/') || !stays {
+        return Err("subpath must be a relative path within the volume".to_owned());
+    }
+    Ok(())
 }
 
 /// Why a bind mount cannot be had.
@@ -352,7 +428,17 @@ mod tests {
             binds("/a:/x/.."),
             (500, "invalid volume specification: '/a:/x/..': invalid mount config for type \"bind\": invalid specification: destination can't be '/'".into())
         );
-        assert_eq!(binds("name:/x").0, 501);
+        assert_eq!(
+            mount(json!({"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}})),
+            (400, "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes".into())
+        );
+        for subpath in ["/a", "..", "a/../../b"] {
+            let spec = json!({"Type": "volume", "Source": "v", "Target": "/x", "VolumeOptions": {"Subpath": subpath}});
+            assert_eq!(
+                mount(spec),
+                (400, "invalid mount config for type \"volume\": subpath must be a relative path within the volume".into())
+            );
+        }
         assert_eq!(binds("/a:/x:rshared").0, 501);
         assert_eq!(
             mount(json!({"Type": "bind", "Source": "rel", "Target": "/x"})),
@@ -369,6 +455,38 @@ mod tests {
             refused(&json!({"Binds": ["/a:/x"], "Tmpfs": {"/x": ""}})),
             (400, "Duplicate mount point: /x".into())
         );
+    }
+
+    #[test]
+    fn volumes_are_named_or_not_and_filled_or_not() {
+        let all = mounts(&json!({
+            "Binds": ["named:/n", "other:/o:ro,nocopy", "/unnamed"],
+            "Mounts": [{"Type": "volume", "Source": "third", "Target": "/t", "VolumeOptions": {"NoCopy": true, "Subpath": "a/b"}}],
+        }))
+        .unwrap();
+        let seen: Vec<_> = all
+            .iter()
+            .map(|mount| match &mount.source {
+                MountSource::Volume(volume) => (
+                    volume.name.as_str(),
+                    volume.anonymous,
+                    volume.copy,
+                    volume.subpath.as_str(),
+                    mount.mode.as_str(),
+                ),
+                MountSource::Host { .. } | MountSource::Memory { .. } => unreachable!(),
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("third", false, false, "a/b", "z"),
+                ("named", false, true, "", "z"),
+                ("other", false, false, "", "ro,nocopy"),
+                ("", true, true, "", ""),
+            ]
+        );
+        assert!(is_mounted(&all, "/n/.") && !is_mounted(&all, "/x"));
     }
 
     #[test]

@@ -20,12 +20,15 @@ pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
         ));
     }
     let force = context.query.flag("force");
+    let with_volumes = context.query.flag("v");
+    let apply = || {
+        let input = Input::Remove { force };
+        let note = move |container: &mut Container| container.remove_volumes |= with_volumes;
+        let control = context.control;
+        control.apply_with(context.namespace, &container.id, input, None, note)
+    };
     if container.lifecycle.current_run().is_none() {
-        let outcome = context
-            .control
-            .apply(context.namespace, &container.id, Input::Remove { force })
-            .await;
-        return match outcome {
+        return match apply().await {
             Ok(_) => Ok(empty(204)),
             Err(error) => Err(refusal(error, &container)),
         };
@@ -43,10 +46,7 @@ pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
         return Err(refusal(EngineError::Refused(refused), &container));
     }
     let (waiting, answer) = await_event(context, &container, None, Wait::Removed).await?;
-    let outcome = context
-        .control
-        .apply(context.namespace, &container.id, Input::Remove { force })
-        .await;
+    let outcome = apply().await;
     match or_cancel(context, &container, &waiting, outcome).await {
         Ok(_) => Ok(answer),
         // It ended by itself in this moment and is gone already (`--rm`).

@@ -1,5 +1,7 @@
 //! From Docker's configuration to what an agent runs.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::spec::{ConsoleSize, ContainerSpec, ProcessSpec, Runtime};
@@ -119,6 +121,15 @@ pub fn stop_timeout(config: &Value) -> Option<u32> {
 #[must_use]
 pub fn grace(seconds: i64) -> Option<u32> {
     (seconds >= 0).then(|| u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+/// Strings by name in Docker's configuration; what is no string is left out.
+#[must_use]
+pub fn string_map(value: &Value) -> BTreeMap<String, String> {
+    let entries = value.as_object().into_iter().flatten();
+    entries
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// A list of strings in Docker's configuration.

@@ -8,6 +8,7 @@ use super::capabilities;
 use super::log_options;
 use super::spec::strings;
 use crate::api::ApiError;
+use crate::api::query::go_bool;
 use crate::engine::Place;
 
 const MIB: i64 = 1024 * 1024;
@@ -85,72 +86,6 @@ pub(super) fn check(host: &Value, place: &Place) -> Result<Vec<String>, ApiError
 
 fn number(host: &Value, name: &str) -> i64 {
     host[name].as_i64().unwrap_or(0)
-}
-
-/// Checks what a client says of its place in the network `mode`.
-///
-/// # Errors
-/// 400 in Docker's words; 501 for what no network here has.
-pub(super) fn check_endpoint(mode: &str, mac: &str, endpoint: &Value) -> Result<(), ApiError> {
-    let mac = match endpoint["MacAddress"].as_str() {
-        None | Some("") => mac,
-        Some(mac) => mac,
-    };
-    let groups: Vec<_> = mac.split([':', '-']).collect();
-    let is_mac = matches!(groups.len(), 6 | 8 | 20)
-        && groups
-            .iter()
-            .all(|group| group.len() == 2 && u8::from_str_radix(group, 16).is_ok());
-    if !mac.is_empty() {
-        if !is_mac {
-            let message = format!("invalid config for network {mode}: invalid MAC address {mac}");
-            return Err(ApiError::new(400, message));
-        }
-        return Err(ApiError::not_implemented(
-            "--mac-address is not implemented by sockerless: a container has no network card of its own; leave it out",
-        ));
-    }
-    let ipam = &endpoint["IPAMConfig"];
-    let given = |name: &str| ipam[name].as_str().filter(|text| !text.is_empty());
-    let (v4, v6) = (given("IPv4Address"), given("IPv6Address"));
-    if mode == "bridge" && (v4.is_some() || v6.is_some()) {
-        let mut lines =
-            vec!["user specified IP address is supported on user defined networks only".to_owned()];
-        for (text, version, fits) in [
-            (
-                v4,
-                "IPv4",
-                v4.is_none_or(|text| text.parse::<std::net::Ipv4Addr>().is_ok()),
-            ),
-            (
-                v6,
-                "IPv6",
-                v6.is_none_or(|text| text.parse::<std::net::Ipv6Addr>().is_ok()),
-            ),
-        ] {
-            if let (Some(text), false) = (text, fits) {
-                lines.push(format!("invalid {version} address: {text}"));
-            }
-        }
-        lines.push("user specified IP address is supported only when connecting to networks with user configured subnets".to_owned());
-        return Err(ApiError::new(
-            400,
-            format!(
-                "invalid config for network bridge: invalid endpoint settings:\n* {}",
-                lines.join("\n* ")
-            ),
-        ));
-    }
-    if is_list(&ipam["LinkLocalIPs"]) {
-        return Err(ApiError::not_implemented(
-            "--link-local-ip is not implemented by sockerless: a container has no network card of its own; leave it out",
-        ));
-    }
-    Ok(())
-}
-
-fn is_list(value: &Value) -> bool {
-    value.as_array().is_some_and(|list| !list.is_empty())
 }
 
 fn extra_host(extra: &str) -> Result<(), ApiError> {
@@ -331,15 +266,6 @@ fn security_options(host: &Value) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// Go's `strconv.ParseBool`.
-pub(super) fn go_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `GET /images/json` (Engine API, `ImageList`).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde_json::{Value, json};
 use sockerless_shared::timestamp::Timestamp;
@@ -60,6 +61,32 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
     json(200, &summaries)
 }
 
+/// All images, with what they share and who uses them, as `docker system df` shows them.
+///
+/// # Errors
+/// The store's.
+pub(in crate::api) async fn all(context: &Context<'_>) -> Result<Vec<Value>, ApiError> {
+    let control = context.control;
+    let now = control.environment.now();
+    let mut images = control.images.catalog.list(context.namespace, now).await?;
+    images.sort_by_key(|image| (std::cmp::Reverse(created(image)), image.id));
+    let sizes = shared_sizes(context, &images).await?;
+    let users = Users::of(context).await?;
+    let summaries = images.iter().map(|image| {
+        let names = references(image);
+        let containers = Some(users.of_image(&image.id).count());
+        let shared = sizes.get(&image.id).copied();
+        let mut summary = summary(image, &names, containers, shared, context.version);
+        for list in ["RepoTags", "RepoDigests"] {
+            if summary[list].as_array().is_some_and(Vec::is_empty) {
+                summary[list] = Value::Null;
+            }
+        }
+        summary
+    });
+    Ok(summaries.collect())
+}
+
 fn summary(
     image: &ImageRecord,
     names: &[Reference],
@@ -106,6 +133,26 @@ fn created(image: &ImageRecord) -> Option<Timestamp> {
     image.created.as_deref().and_then(Timestamp::parse_rfc3339)
 }
 
+/// The sizes of all layers of these images, each by the chain that it ends.
+///
+/// # Errors
+/// The layer store's.
+pub(in crate::api) async fn layer_sizes(
+    context: &Context<'_>,
+    images: &[ImageRecord],
+) -> Result<HashMap<Digest, u64>, ApiError> {
+    let mut sizes = HashMap::new();
+    for image in images {
+        for (chain, layer) in chain_ids(&image.layers).into_iter().zip(&image.layers) {
+            if let Entry::Vacant(vacant) = sizes.entry(chain) {
+                let size = context.control.images.layers.stat(layer).await;
+                vacant.insert(size.map_err(StoreError::from)?.unwrap_or_default());
+            }
+        }
+    }
+    Ok(sizes)
+}
+
 /// How many bytes of each image are in layers that others have too.
 async fn shared_sizes(
     context: &Context<'_>,
@@ -115,18 +162,14 @@ async fn shared_sizes(
     for layer in images.iter().flat_map(|image| chain_ids(&image.layers)) {
         *uses.entry(layer).or_default() += 1;
     }
-    let mut sizes = HashMap::new();
-    for image in images {
-        let mut shared = 0u64;
-        for (chain, layer) in chain_ids(&image.layers).iter().zip(&image.layers) {
-            if uses.get(chain).is_some_and(|count| *count > 1) {
-                let size = context.control.images.layers.stat(layer).await;
-                shared += size.map_err(StoreError::from)?.unwrap_or_default();
-            }
-        }
-        sizes.insert(image.id, shared);
-    }
-    Ok(sizes)
+    let of_layers = layer_sizes(context, images).await?;
+    let sizes = images.iter().map(|image| {
+        let chains = chain_ids(&image.layers).into_iter();
+        let shared = chains.filter(|chain| uses.get(chain).is_some_and(|count| *count > 1));
+        let bytes = shared.filter_map(|chain| of_layers.get(&chain)).sum();
+        (image.id, bytes)
+    });
+    Ok(sizes.collect())
 }
 
 /// What the filters ask for.

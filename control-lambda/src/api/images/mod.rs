@@ -6,9 +6,10 @@ mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;
+pub mod prune;
 pub mod remove;
 pub mod tag;
-mod time;
+pub(in crate::api) mod time;
 
 use sockerless_shared::lifecycle::Phase;
 

@@ -30,12 +30,16 @@ pub async fn remove(context: &Context<'_>, name: &str) -> ApiResult {
             RemoveError::Catalog(error) => error.into(),
             conflict => ApiError::new(409, conflict.to_string()),
         })?;
-    let lines: Vec<Value> = removed
+    json(200, &lines(&removed))
+}
+
+/// What was removed, as Docker lists it.
+pub(super) fn lines(removed: &[Removed]) -> Vec<Value> {
+    removed
         .iter()
         .map(|line| match line {
             Removed::Untagged(name) => json!({ "Untagged": name }),
             Removed::Deleted(digest) => json!({ "Deleted": digest }),
         })
-        .collect();
-    json(200, &lines)
+        .collect()
 }

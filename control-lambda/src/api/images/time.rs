@@ -6,13 +6,15 @@ use sockerless_shared::timestamp::Timestamp;
 
 /// Reads RFC 3339, whole or without its end and zone (then UTC), seconds since
 /// the epoch, or a duration, which counts back from `now`.
-pub(super) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
+pub(in crate::api) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
     if text != "0"
         && let Some((negative, duration)) = go_duration(text)
     {
         let back = i64::try_from(duration.as_nanos()).ok()?;
         let back = if negative { -back } else { back };
-        return Some(Timestamp::from_nanos(now.nanos().checked_sub(back)?));
+        let at = Timestamp::from_nanos(now.nanos().checked_sub(back)?);
+        // Docker goes on with whole seconds.
+        return Some(Timestamp::from_secs(at.nanos().div_euclid(1_000_000_000)));
     }
     Timestamp::parse_rfc3339(text)
         .or_else(|| Timestamp::parse_rfc3339(&completed(text)))
@@ -89,7 +91,7 @@ mod tests {
         let now = Timestamp::from_secs(1_700_000_000);
         for (text, expected) in [
             ("1h30m", Some("2023-11-14T20:43:20Z")),
-            ("1.5s", Some("2023-11-14T22:13:18.5Z")),
+            ("1.5s", Some("2023-11-14T22:13:18Z")),
             ("-10s", Some("2023-11-14T22:13:30Z")),
             ("2024-01-02T03:04:05Z", Some("2024-01-02T03:04:05Z")),
             (

@@ -1,5 +1,7 @@
 //! `_ping`, `version`, `info`.
 
+pub mod build_prune;
+pub mod df;
 pub mod info;
 pub mod ping;
 pub mod version;

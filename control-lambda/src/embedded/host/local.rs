@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use sockerless_shared::ids::{ContainerId, FunctionName, RunId};
+use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, RunId};
 use sockerless_shared::protocol::invocation::MAX_PAYLOAD_BYTES;
 use sockerless_shared::spec::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::base::BaseLayers;
@@ -22,8 +22,8 @@ use super::outside::Outside;
 use super::pool::{Invocation, Pool};
 use super::shared::{Shared, lock};
 use super::talk::{Launcher, reclaim, talk};
+use super::volumes;
 use super::warden::parameter;
-use super::wire::Order;
 use crate::ports::function_host::{
     EnsuredFunction, FunctionHost, FunctionShape, HostError, Network,
 };
@@ -221,35 +221,24 @@ impl FunctionHost for LocalFunctionHost {
         for mut wait in waits {
             while wait.changed().await.is_ok() {}
         }
-        let path = shared.writable(container);
-        if !path.exists() {
-            return Ok(());
-        }
-        let (sender, removed) = oneshot::channel();
-        let ticket = {
-            let mut removals = lock(&shared.removals);
-            let ticket = removals.keys().max().map_or(0, |last| last + 1);
-            removals.insert(ticket, sender);
-            ticket
-        };
-        shared.order(
-            Order::RemoveTree {
-                ticket,
-                path: path.clone(),
-            },
-            Vec::new(),
-        );
-        match removed.await {
-            Ok(None) => Ok(()),
-            Ok(Some(error)) => Err(HostError::Failed(format!(
-                "remove {}: {error}",
-                path.display()
-            ))),
-            Err(_) => Err(HostError::Failed(format!(
-                "remove {}: the sandbox helper ended",
-                path.display()
-            ))),
-        }
+        shared.remove_tree(shared.writable(container)).await
+    }
+
+    async fn make_volume(&self, namespace: &Namespace, name: &str) -> Result<String, HostError> {
+        self.shared.make_volume(namespace, name)
+    }
+
+    async fn remove_volume(&self, namespace: &Namespace, name: &str) -> Result<(), HostError> {
+        self.shared.remove_volume(namespace, name).await
+    }
+
+    async fn volume_size(&self, namespace: &Namespace, name: &str) -> Result<u64, HostError> {
+        self.shared.volume_size(namespace, name).await
+    }
+
+    async fn writable_size(&self, container: &ContainerId) -> Result<Option<u64>, HostError> {
+        let upper = self.shared.writable(container).join("upper");
+        volumes::size(upper).await.map(Some)
     }
 
     async fn freeze(&self, run: &RunId, stop: bool) -> Result<bool, HostError> {

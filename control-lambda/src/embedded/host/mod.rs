@@ -25,6 +25,7 @@ mod shared;
 mod shares;
 mod talk;
 mod variables;
+mod volumes;
 mod warden;
 mod warden_client;
 mod wire;

@@ -155,9 +155,6 @@ fn function(wanted: &Wanted) -> Result<(), ApiError> {
 
 /// What a microvm on this machine cannot be given.
 fn microvm(wanted: &Wanted) -> Result<(), ApiError> {
-    if is_set(wanted.config("Volumes")) {
-        return refuse("--volume with a volume", VOLUMES);
-    }
     let beyond = capability_mask(&wanted.host_value()) & !capabilities::WITHIN;
     if beyond != 0 {
         return Err(ApiError::not_implemented(format!(
@@ -185,15 +182,13 @@ fn microvm(wanted: &Wanted) -> Result<(), ApiError> {
     Ok(())
 }
 
-const VOLUMES: &str = "name a folder of this machine by its absolute path, or use --tmpfs";
-
 const NO_MOUNTS: &str = "into which nothing can be mounted";
 
 /// Size of `/dev/shm` that Docker's `inspect` shows where nothing was asked for.
 const DOCKERS_SHM_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Fields that neither runtime has: field, flag, what to do instead.
-const NOWHERE: [(&str, &str, &str); 10] = [
+const NOWHERE: [(&str, &str, &str); 9] = [
     (
         "PortBindings",
         "--publish",
@@ -231,11 +226,11 @@ const NOWHERE: [(&str, &str, &str); 10] = [
         "--oom-kill-disable",
         "a container that is out of memory would hang for ever; give it more with -m",
     ),
-    ("VolumeDriver", "--volume-driver", VOLUMES),
 ];
 
 /// Fields that a function cannot have: field, flag, why.
-const NOT_IN_FUNCTIONS: [(&str, &str, &str); 27] = [
+const NOT_IN_FUNCTIONS: [(&str, &str, &str); 28] = [
+    ("VolumeDriver", "--volume-driver", NO_MOUNTS),
     ("Binds", "--volume", NO_MOUNTS),
     ("Mounts", "--mount", NO_MOUNTS),
     ("VolumesFrom", "--volumes-from", NO_MOUNTS),

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +10,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 
+use super::copy;
 use super::place::{Kind, Place, Root};
 use super::root::{bind, remount_read_only};
 use super::{During, SetupError};
-use crate::ports::machine::{Machine, Mount, MountSource};
+use crate::ports::machine::{Machine, Mount, MountSource, VolumeMount};
 
 /// Puts the container's own files of `/etc` into its root. They are mounts, as in
 /// Docker, kept in `folder`, and give way to what the client itself mounts there.
@@ -58,8 +60,15 @@ pub(super) fn mount_all(root: &Root, machine: &Machine) -> Result<(), SetupError
         let parts = mount.target.split('/');
         parts.filter(|part| !matches!(*part, "" | ".")).count()
     });
+    // Out of the image alone, before anything is mounted over it.
+    for one in &all {
+        if let MountSource::Volume(volume) = &one.source {
+            fill(root, &one.target, volume)?;
+        }
+    }
     for one in all {
         match &one.source {
+            MountSource::Volume(volume) => mount_volume(root, one, volume)?,
             MountSource::Host {
                 path,
                 make,
@@ -69,6 +78,73 @@ pub(super) fn mount_all(root: &Root, machine: &Machine) -> Result<(), SetupError
         }
     }
     Ok(())
+}
+
+/// The folder that is a volume's data.
+fn data(volume: &VolumeMount) -> &Path {
+    Path::new(volume.device.as_ref().unwrap_or(&volume.path))
+}
+
+/// Fills an empty volume with what the image has in its place.
+fn fill(root: &Root, target: &str, volume: &VolumeMount) -> Result<(), SetupError> {
+    if !volume.copy {
+        return Ok(());
+    }
+    // Kept, since its path is good for as long as it is.
+    let place = match root.find(target)? {
+        Some(place) if place.is_folder()? => place,
+        Some(_) | None => return Ok(()),
+    };
+    fill_from(
+        &place.path(),
+        data(volume),
+        &Path::new(&volume.path).with_file_name("filling"),
+    )
+    .during(|| format!("fill the volume {} from the image", volume.name))
+}
+
+/// Copies a folder into another, unless something is in that; `mark` is there meanwhile, so
+/// that a copy which was cut off is not taken for the whole.
+fn fill_from(from: &Path, to: &Path, mark: &Path) -> io::Result<()> {
+    // Two containers may start at once.
+    let folder = fs::File::open(to)?;
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+    if mark.exists() {
+        for entry in fs::read_dir(to)? {
+            let path = entry?.path();
+            if fs::symlink_metadata(&path)?.is_dir() {
+                fs::remove_dir_all(&path)?;
+            } else {
+                fs::remove_file(&path)?;
+            }
+        }
+    } else if !is_empty(to)? {
+        return Ok(());
+    }
+    fs::File::create(mark)?;
+    copy::tree(from, to)?;
+    fs::remove_file(mark)
+}
+
+fn is_empty(folder: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(folder)?.next().is_none())
+}
+
+/// Binds a volume, or a part of one.
+fn mount_volume(root: &Root, one: &Mount, volume: &VolumeMount) -> Result<(), SetupError> {
+    let data = data(volume);
+    if volume.subpath.is_empty() {
+        return bind_host(root, one, data, false, true);
+    }
+    // No link in the volume leads out of it.
+    let Some(part) = Root::open(data)?.find(&volume.subpath)? else {
+        let whole = data.join(&volume.subpath);
+        return Err(SetupError {
+            what: format!("cannot access path {0}: lstat {0}", whole.display()),
+            source: io::ErrorKind::NotFound.into(),
+        });
+    };
+    bind_host(root, one, &part.path(), false, true)
 }
 
 /// Binds a file or folder of the machine.
@@ -288,6 +364,8 @@ pub(super) fn set_oom_score(machine: &Machine) -> Result<(), SetupError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
     use super::*;
 
     #[test]
@@ -298,6 +376,30 @@ mod tests {
             MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV
         );
         assert_eq!(data, "size=1m");
+    }
+
+    #[test]
+    fn a_volume_is_filled_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["from", "to"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        fs::write(path("from/a"), b"a").unwrap();
+        fs::write(path("from/b"), b"b").unwrap();
+        let fill = || fill_from(&path("from"), &path("to"), &path("mark")).unwrap();
+        fill();
+        assert!(path("to/a").exists() && path("to/b").exists() && !path("mark").exists());
+        // What is there stays as it is.
+        fs::remove_file(path("to/b")).unwrap();
+        fill();
+        assert!(!path("to/b").exists());
+        // What was cut off is begun again.
+        fs::write(path("mark"), b"").unwrap();
+        fs::write(path("to/a"), b"ha").unwrap();
+        fill();
+        assert_eq!(fs::read(path("to/a")).unwrap(), b"a");
+        assert!(path("to/b").exists() && !path("mark").exists());
     }
 
     #[test]

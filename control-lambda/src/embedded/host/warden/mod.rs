@@ -7,6 +7,7 @@
 //! everything below it, and with the processes go their mount namespaces, so
 //! that no mount is left behind either.
 
+mod copy;
 mod devices;
 mod identity;
 mod inner;
