@@ -312,6 +312,97 @@ fn what_cannot_be_understood_or_is_not_there_gets_a_clear_error() {
     subject.is_well();
 }
 
+/// What a network or a volume cannot carry here is refused by name, and what it carries in
+/// part is said when the container is created.
+#[test]
+fn what_networks_and_volumes_cannot_do_is_said() {
+    let subject = Subject::start(Runtime::Microvm);
+    subject.docker(&["network", "create", "--subnet", "10.77.0.0/24", "own"]);
+    subject.docker(&["network", "create", "--internal", "inner"]);
+    for (target, body, part) in [
+        (
+            "/networks/create",
+            r#"{"Name": "n6", "EnableIPv6": true}"#,
+            "--ipv6",
+        ),
+        (
+            "/networks/create",
+            r#"{"Name": "nc", "ConfigOnly": true}"#,
+            "--config-only",
+        ),
+        (
+            "/networks/create",
+            r#"{"Name": "nm", "Driver": "macvlan"}"#,
+            "macvlan",
+        ),
+        (
+            "/volumes/create",
+            r#"{"Name": "vt", "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}}"#,
+            "tmpfs",
+        ),
+    ] {
+        let (status, message) = post(&subject, target, "application/json", body.as_bytes());
+        assert_eq!(status, 501, "{body}: {message}");
+        assert!(message.contains(part), "{body}: {message}");
+    }
+    for (flags, part) in [
+        (&["--network", "own", "--ip", "10.77.0.9"][..], "--ip"),
+        (&["--network", "own", "--publish", "80:80"][..], "--publish"),
+        (&["--network", "host"][..], "network host"),
+        (&["--network", "container:x"][..], "network container:x"),
+        (
+            &["--runtime", "function", "--volume", "v1:/x"][..],
+            "use --runtime microvm",
+        ),
+    ] {
+        let arguments = [&["create"][..], flags, &["busybox"]].concat();
+        let (code, _, stderr) = subject.try_docker(&arguments);
+        assert_eq!(code, Some(1), "{flags:?}: {stderr}");
+        assert!(stderr.contains(part), "{flags:?}: {stderr}");
+    }
+    assert_eq!(subject.docker(&["volume", "ls", "--quiet"]), "");
+
+    // What runs keeps what it reaches; what does not run reaches what it is told to.
+    let run = [
+        "run",
+        "--detach",
+        "--name",
+        "up",
+        "--network",
+        "inner",
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    let (code, _, stderr) = subject.try_docker(&run);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("reach nothing outside"), "{stderr}");
+    let cards = [
+        "exec",
+        "up",
+        "sh",
+        "-c",
+        "tail -n +3 /proc/net/dev | grep -c -v lo:",
+    ];
+    assert_eq!(subject.try_docker(&cards).1, "0\n");
+    let (code, _, stderr) = subject.try_docker(&["network", "connect", "own", "up"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("stop up first"), "{stderr}");
+    subject.docker(&["kill", "up"]);
+    subject.docker(&["network", "connect", "own", "up"]);
+    subject.docker(&["start", "up"]);
+    assert_eq!(subject.try_docker(&cards).1, "1\n");
+    let (code, _, stderr) = subject.try_docker(&["network", "disconnect", "own", "up"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(
+        stderr.contains("last network that leads outside"),
+        "{stderr}"
+    );
+    subject.docker(&["network", "disconnect", "inner", "up"]);
+    subject.docker(&["rm", "--force", "up"]);
+    subject.is_well();
+}
+
 #[test]
 fn a_client_that_leaves_an_attach_or_an_exec_half_way_loses_nothing() {
     let subject = Subject::start(Runtime::Function);
