@@ -34,6 +34,9 @@ struct ApiRow {
     /// The runtimes that have it; all if none is named.
     #[serde(default)]
     runtimes: Vec<String>,
+    /// The runtimes that can be seen to give an answer, where not all can.
+    #[serde(default)]
+    answers_of: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +75,8 @@ pub struct Grid {
     unreachable: BTreeMap<Cell, String>,
     /// The rows that not every runtime has.
     runtimes: BTreeMap<String, Vec<String>>,
+    /// The cells of other rows that not every runtime has.
+    answers_of: BTreeMap<Cell, Vec<String>>,
 }
 
 impl Grid {
@@ -83,12 +88,12 @@ impl Grid {
         Self::parse(OPERATIONS)
     }
 
-    /// The rows that a runtime of this name has.
+    /// The rows and cells that a runtime of this name has.
     #[must_use]
     pub fn of_runtime(mut self, name: &str) -> Self {
-        let runtimes = &self.runtimes;
+        let (rows, answers) = (&self.runtimes, &self.answers_of);
         self.cells.retain(|cell| {
-            let only = runtimes.get(&cell.row);
+            let only = rows.get(&cell.row).or_else(|| answers.get(cell));
             only.is_none_or(|only| only.iter().any(|one| one == name))
         });
         self
@@ -101,6 +106,7 @@ impl Grid {
         let mut cells = BTreeSet::new();
         let mut unreachable = BTreeMap::new();
         let mut runtimes = BTreeMap::new();
+        let mut answers_of = BTreeMap::new();
         for row in file.api {
             if !row.runtimes.is_empty() {
                 runtimes.insert(row.id.clone(), row.runtimes);
@@ -125,9 +131,14 @@ impl Grid {
                     }
                 }
             }
-            if let Some(stray) = row.unreachable.keys().find(|key| !columns.contains(*key)) {
+            let mut named = row.unreachable.keys().chain(row.answers_of.keys());
+            if let Some(stray) = named.find(|key| !columns.contains(*key)) {
                 return Err(format!("operations.json: {} has no {stray}", row.id));
             }
+            answers_of.extend(row.answers_of.into_iter().map(|(column, runtimes)| {
+                let row = row.id.clone();
+                (Cell { row, column }, runtimes)
+            }));
             operations.push(Operation {
                 path: pattern(&row.path)?,
                 id: row.id,
@@ -151,6 +162,7 @@ impl Grid {
             cells,
             unreachable,
             runtimes,
+            answers_of,
         })
     }
 
@@ -266,6 +278,18 @@ mod tests {
         assert!(grid.missing(&seen).is_empty());
         seen.insert(cell("500"));
         assert_eq!(grid.wrongly_unreachable(&seen), [cell("500")]);
+    }
+
+    #[test]
+    fn a_runtime_owes_what_it_can_be_seen_to_answer() {
+        let grid = |name: &str| {
+            let whole = Grid::parse(
+                r#"{"api": [{"id": "A", "method": "GET", "path": "/a", "statuses": [200, 409],
+                    "answers_of": {"409": ["microvm"]}}], "client": []}"#,
+            );
+            whole.unwrap().of_runtime(name).size()
+        };
+        assert_eq!((grid("microvm"), grid("function")), (3, 2));
     }
 
     #[test]
