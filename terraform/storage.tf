@@ -98,6 +98,9 @@ resource "aws_s3_bucket_lifecycle_configuration" "blobs" {
 }
 
 resource "aws_s3_bucket_policy" "blobs" {
+  # An emulator has no TLS, and would let nobody in.
+  count = var.emulator == null ? 1 : 0
+
   bucket = aws_s3_bucket.blobs.id
   policy = templatefile("${path.module}/policies/bucket.json", local.policy_values)
 
