@@ -187,9 +187,7 @@ impl<'a> Operation<'a> {
             ("GET", ["system", "df"]) => Self::SystemDf,
             ("POST", ["build", "prune"]) => Self::BuildPrune,
             ("POST", ["auth"]) => Self::missing("login"),
-            ("POST", ["build" | "session" | "grpc"]) => {
-                Self::missing("build")
-            }
+            ("POST", ["build" | "session" | "grpc"]) => Self::missing("build"),
             (
                 "GET" | "HEAD" | "POST" | "DELETE" | "PUT",
                 [

@@ -100,11 +100,17 @@ impl Control {
             // An environment that waits for this container has another network.
             self.host.delete(&container.function).await?;
         }
-        self.apply_with(namespace, id, Input::Start { run, deadline }, None, |container| {
-            if let Some(joined) = &joined {
-                joined.note(container);
-            }
-        })
+        self.apply_with(
+            namespace,
+            id,
+            Input::Start { run, deadline },
+            None,
+            |container| {
+                if let Some(joined) = &joined {
+                    joined.note(container);
+                }
+            },
+        )
         .await
     }
 
@@ -292,7 +298,7 @@ impl Control {
             // Somebody else already did, or removed it meanwhile.
             Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
             Err(EngineError::Guard(refusal)) => {
-                tracing::warn!(%refusal, container = id.short(), "not started again");
+                tracing::warn!(%refusal, container = container.id.short(), "not started again");
                 Ok(())
             }
             Err(error) => Err(error),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sockerless_control::aws::functions::{FunctionSettings, LambdaHost, RunnableImages};
-use sockerless_control::ports::FunctionHost;
 use sockerless_control::ports::Table;
 use sockerless_control::ports::function_host::{FunctionShape, HostError, Network};
 use sockerless_control::ports::table::{Item, Key, TableError, Write};
+use sockerless_control::ports::{Environment as _, FunctionHost};
 use sockerless_shared::ids::{ContainerId, ImageDigest, RunId};
 use sockerless_shared::protocol::invocation::MAX_PAYLOAD_BYTES;
 use sockerless_shared::spec::Runtime;
@@ -258,6 +258,45 @@ async fn a_function_that_lambda_refuses_says_why() {
             "{why}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_log_stream_is_read() {
+    const GROUP: &str = "/sockerless/contract/containers";
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(http)
+        .load()
+        .await;
+    let logs = aws_sdk_cloudwatchlogs::Client::new(&config);
+    // Whichever test is first makes it, or Lambda does.
+    let _ = logs.create_log_group().log_group_name(GROUP).send().await;
+    let stream = "2026/01/01/[$LATEST]0123";
+    let made = logs.create_log_stream().log_group_name(GROUP);
+    made.log_stream_name(stream).send().await.unwrap();
+    let now = Clock.now().nanos() / 1_000_000;
+    let lines = (0..100).map(|number| {
+        aws_sdk_cloudwatchlogs::types::InputLogEvent::builder()
+            .timestamp(now + number)
+            .message(format!("line {number}\n"))
+            .build()
+            .unwrap()
+    });
+    let put = logs.put_log_events().log_group_name(GROUP);
+    let put = put.log_stream_name(stream);
+    put.set_log_events(Some(lines.collect()))
+        .send()
+        .await
+        .unwrap();
+
+    let host = host("4").await;
+    let read = async |stream, limit| host.operator_log(&run(), stream, limit).await.unwrap();
+    let all: String = (0..100).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(read(Some(stream), 1 << 20).await, all);
+    // No half of a line.
+    assert_eq!(read(Some(stream), 20).await, "line 98\nline 99\n");
+    assert_eq!(read(Some("none"), 1 << 20).await, "");
+    assert_eq!(read(None, 1 << 20).await, "");
 }
 
 #[tokio::test]
