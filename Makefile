@@ -1,5 +1,5 @@
 # A list of commands; each is also what it prints.
-.PHONY: build demo test test-full bench fuzz compare aws-path lint
+.PHONY: build demo test test-full bench fuzz compare test-aws lint package deploy
 
 build:      ## the program and the agent, optimised: target/release/{sockerless,sockerless-agent}
 	scripts/build release
@@ -24,8 +24,14 @@ compare:    ## the same script against a real Docker Engine and against this; ne
 	SOCKERLESS_TEST_RUNTIME=function cargo test --locked -p sockerless-tests --test differential
 	SOCKERLESS_TEST_RUNTIME=microvm cargo test --locked -p sockerless-tests --test differential
 
-aws-path:   ## docker run through AWS's own shapes, at an emulator; needs root
+test-aws:   ## the whole stack through AWS's own shapes, at an emulator; needs root
 	scripts/aws-path
 
-lint:       ## formatting, clippy, shellcheck, unused dependencies
+lint:       ## formatting, clippy, shellcheck, unused dependencies, the Terraform module
 	scripts/lint
+
+package:    ## what Lambda is given: target/lambda/control.zip
+	scripts/package
+
+deploy:     ## build, terraform apply, print the lines for `sockerless serve`; needs AWS credentials
+	scripts/deploy

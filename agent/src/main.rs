@@ -102,6 +102,7 @@ async fn serve(
         log: OperatorLog::start(std::io::stdout()),
         scratch: Scratch::note(Path::new("/tmp")),
         layers,
+        log_stream: std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").ok(),
     };
     let mut source = match config {
         Config::RuntimeApi(authority) => Source::RuntimeApi(RuntimeApi::new(authority)),

@@ -61,6 +61,8 @@ pub(crate) struct Agent {
     pub(crate) scratch: Scratch,
     /// The root's two halves, where they can be told apart.
     pub(crate) layers: Option<Arc<Layers>>,
+    /// The log stream that its stdout goes to, where the platform names one.
+    pub(crate) log_stream: Option<String>,
 }
 
 /// How an invocation went, for whoever reads its answer.
@@ -107,6 +109,7 @@ pub(crate) async fn serve(
         &invocation,
         Nonce::from_random(nonce),
         identity.certificate_sha256(),
+        agent.log_stream.clone(),
         endpoint.clone(),
         outbox,
     )?;

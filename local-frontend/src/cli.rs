@@ -47,6 +47,20 @@ pub enum Command {
         after_long_help = SERVE_MANUAL
     )]
     Serve(ServeArgs),
+    /// Check everything that stands between this machine and its containers on AWS
+    #[command(
+        long_about = "Checks everything that stands between this machine and its containers on AWS: \
+            credentials, clock, reachability, permissions, versions, the relay.\n\n\
+            Each check is a line; one that failed says what to do about it."
+    )]
+    Doctor(ControlArgs),
+    /// Delete the functions that were made for containers on AWS
+    #[command(
+        long_about = "Deletes the functions that were made for containers on AWS, and the schedule \
+            that looks after them, so that `terraform destroy` leaves nothing. They are made \
+            again when a container needs them."
+    )]
+    DestroyFunctions(DestroyArgs),
     /// Print the line that points Docker clients to the socket
     #[command(
         long_about = "Prints the line that points Docker clients to the socket:\n\n    \
@@ -148,15 +162,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
 
-    /// The control plane's HTTP API: https://ID.execute-api.REGION.amazonaws.com
-    #[arg(long, value_name = "URL", env = "SOCKERLESS_ENDPOINT")]
-    pub endpoint: String,
-
-    /// Whose containers these are; names, lists and events see only their own
-    ///
-    /// [default: the name of the IAM user or role whose credentials are used]
-    #[arg(long, value_name = "NAME", env = "SOCKERLESS_NAMESPACE")]
-    pub namespace: Option<String>,
+    /// The control plane.
+    #[command(flatten)]
+    pub control: ControlArgs,
 
     /// Form of the log on stderr
     #[arg(
@@ -166,6 +174,45 @@ pub struct ServeArgs {
         default_value = "text"
     )]
     pub log: LogFormat,
+}
+
+/// Which control plane, and who asks.
+#[derive(Debug, Args)]
+pub struct ControlArgs {
+    /// The control plane's HTTP API: https://ID.execute-api.REGION.amazonaws.com
+    #[arg(long = "control", value_name = "URL", env = "SOCKERLESS_CONTROL")]
+    pub url: String,
+
+    /// Its region, where its name does not say it
+    ///
+    /// [default: AWS_REGION, else the profile's]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+
+    /// Whose credentials sign: a profile of ~/.aws/config
+    ///
+    /// [default: AWS_PROFILE, else what the environment, web identity, single sign-on, or the
+    /// machine's role gives]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+
+    /// Whose containers these are; names, lists and events see only their own
+    ///
+    /// [default: the name of the IAM user or role whose credentials are used]
+    #[arg(long, value_name = "NAME", env = "SOCKERLESS_NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// Arguments of `sockerless destroy-functions`.
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    /// The control plane.
+    #[command(flatten)]
+    pub control: ControlArgs,
+
+    /// Even while containers run
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `sockerless env`.
@@ -228,18 +275,17 @@ Exit status:
 
 const SERVE_MANUAL: &str = "\
 Environment:
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
-      Credentials, read once at the start. From a profile or single sign-on:
-      eval \"$(aws configure export-credentials --format env)\"
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, …
+      Credentials, as every AWS program finds them; fetched again before they expire.
   AWS_REGION
-      The region, where the endpoint's name does not say it.
-  SOCKERLESS_ENDPOINT, SOCKERLESS_LISTEN, SOCKERLESS_NAMESPACE, SOCKERLESS_LOG
+      The region, where the control plane's URL does not say it.
+  SOCKERLESS_CONTROL, SOCKERLESS_LISTEN, SOCKERLESS_NAMESPACE, SOCKERLESS_LOG
       Instead of the options of the same names. Several addresses are separated by commas.
   SOCKERLESS_LOG_FILTER
       What is logged, such as `info` or `sockerless_frontend=debug`. [default: warn]
 
 Examples:
-  sockerless serve --endpoint https://a1b2c3.execute-api.eu-west-1.amazonaws.com
+  sockerless serve --control https://a1b2c3.execute-api.eu-west-1.amazonaws.com
   eval \"$(sockerless env)\"
   docker run --rm alpine echo hello
 

@@ -5,15 +5,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
 use sockerless_control::embedded::gateway::{ChaosPolicy, InvalidChaos};
 use sockerless_shared::ids::Namespace;
 use sockerless_shared::spec::Runtime;
 use thiserror::Error;
 
 use crate::agent_binary::{self, AgentBinary, AgentError};
-use crate::cli::{ListenArgs, LocalArgs, LogFormat, ServeArgs};
+use crate::cli::{ControlArgs, ListenArgs, LocalArgs, LogFormat, ServeArgs};
 use crate::docker_socket::{Listen, ListenSyntax};
-use crate::serve::{InvalidEndpoint, Signer, region};
+use crate::serve::{InvalidEndpoint, named_region};
 
 /// What a program is given by its surroundings.
 pub struct Surroundings<'a> {
@@ -41,6 +42,7 @@ pub struct LocalConfig {
     /// How long containers may take to stop at the end.
     pub shutdown_timeout: Duration,
     /// How the relay misbehaves on purpose.
+    #[cfg(target_os = "linux")]
     pub chaos: Option<ChaosPolicy>,
     /// Form of the log.
     pub log: LogFormat,
@@ -53,16 +55,25 @@ pub struct LocalConfig {
 pub struct ServeConfig {
     /// Where clients connect; never empty.
     pub listen: Vec<Listen>,
-    /// The control plane's HTTP API.
-    pub endpoint: String,
-    /// Who asks.
-    pub signer: Signer,
-    /// Whose containers these are, if not the caller's own.
-    pub namespace: Option<Namespace>,
+    /// The control plane, and who asks.
+    pub control: ControlConfig,
     /// Form of the log.
     pub log: LogFormat,
     /// What is logged, in the syntax of [`tracing_subscriber::EnvFilter`].
     pub log_filter: String,
+}
+
+/// Which control plane, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlConfig {
+    /// The HTTP API.
+    pub url: String,
+    /// Its region, where its name or anybody says it.
+    pub region: Option<String>,
+    /// A profile of `~/.aws/config`, if one was named.
+    pub profile: Option<String>,
+    /// Whose containers these are, if not the caller's own.
+    pub namespace: Option<Namespace>,
 }
 
 /// What is logged unless `SOCKERLESS_LOG_FILTER` says otherwise.
@@ -93,6 +104,7 @@ pub enum Mistake {
     #[error("--shutdown-timeout: {0:?} is not a number of seconds")]
     ShutdownTimeout(String),
     /// `--chaos`
+    #[cfg(target_os = "linux")]
     #[error("--chaos: {0}")]
     Chaos(#[from] InvalidChaos),
     /// `SOCKERLESS_LOG_FILTER`
@@ -106,15 +118,17 @@ pub enum Mistake {
     /// `--agent`
     #[error("--agent: {0}")]
     Agent(#[from] AgentError),
-    /// `--endpoint`
-    #[error("--endpoint: {0}")]
-    Endpoint(#[from] InvalidEndpoint),
-    /// No credentials.
-    #[error(
-        "{0} is not set: requests are signed with AWS credentials; get them with \
-         eval \"$(aws configure export-credentials --format env)\""
-    )]
-    Credentials(&'static str),
+    /// `--control`
+    #[error("--control: {0}")]
+    Control(#[from] InvalidEndpoint),
+    /// `--region`
+    #[error("--region: {given} is not the region of {url}: leave it out")]
+    Region {
+        /// What was given.
+        given: String,
+        /// Whose region is another.
+        url: String,
+    },
 }
 
 /// All settings that are wrong.
@@ -146,7 +160,9 @@ impl LocalConfig {
         let default_runtime = keep(&mut mistakes, runtime(&args.default_runtime));
         let namespace = keep(&mut mistakes, args.namespace.parse());
         let shutdown_timeout = keep(&mut mistakes, seconds(&args.shutdown_timeout));
+        #[cfg(target_os = "linux")]
         let chaos = args.chaos.as_deref().map(str::parse).transpose();
+        #[cfg(target_os = "linux")]
         let chaos = keep(&mut mistakes, chaos);
         let log_filter = keep(&mut mistakes, log_filter(around));
         let agent = keep(
@@ -162,6 +178,7 @@ impl LocalConfig {
                 namespace: namespace?,
                 agent: agent?,
                 shutdown_timeout: shutdown_timeout?,
+                #[cfg(target_os = "linux")]
                 chaos: chaos?,
                 log: args.log,
                 log_filter: log_filter?,
@@ -180,37 +197,64 @@ impl ServeConfig {
         let mut mistakes = Vec::new();
         let listen = listen(&args.listen, around);
         let listen = listen.map_err(|wrong| mistakes.extend(wrong.0)).ok();
-        let namespace = args.namespace.as_deref().map(str::parse).transpose();
-        let namespace = keep(&mut mistakes, namespace);
+        let control = ControlConfig::resolve(&args.control, around);
+        let control = control.map_err(|wrong| mistakes.extend(wrong.0)).ok();
         let log_filter = keep(&mut mistakes, log_filter(around));
-        let text = |name: &'static str| {
-            let value = (around.variable)(name)?.into_string().ok()?;
-            (!value.is_empty()).then_some(value)
-        };
-        let key_id = text("AWS_ACCESS_KEY_ID").ok_or(Mistake::Credentials("AWS_ACCESS_KEY_ID"));
-        let key_id = keep(&mut mistakes, key_id);
-        let secret =
-            text("AWS_SECRET_ACCESS_KEY").ok_or(Mistake::Credentials("AWS_SECRET_ACCESS_KEY"));
-        let secret = keep(&mut mistakes, secret);
-        let endpoint = args
-            .endpoint
-            .parse()
-            .map_err(|_| InvalidEndpoint::NotAUrl(args.endpoint.clone()));
-        let configured = text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION"));
-        let region = endpoint.and_then(|uri| region(&uri, configured.as_deref()));
-        let region = keep(&mut mistakes, region);
-        let session = text("AWS_SESSION_TOKEN");
         let resolved = || {
             Some(Self {
                 listen: listen?,
-                endpoint: args.endpoint.clone(),
-                signer: Signer::new(&key_id?, &secret?, session.as_deref(), &region?),
-                namespace: namespace?,
+                control: control?,
                 log: args.log,
                 log_filter: log_filter?,
             })
         };
         resolved().ok_or(Mistakes(mistakes))
+    }
+}
+
+impl ControlConfig {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// All that are wrong.
+    pub fn resolve(args: &ControlArgs, around: &Surroundings<'_>) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let namespace = args.namespace.as_deref().map(str::parse).transpose();
+        let namespace = keep(&mut mistakes, namespace);
+        let region = keep(&mut mistakes, region(args, around));
+        let resolved = || {
+            Some(Self {
+                url: args.url.clone(),
+                region: region?,
+                profile: args.profile.clone(),
+                namespace: namespace?,
+            })
+        };
+        resolved().ok_or(Mistakes(mistakes))
+    }
+}
+
+/// What the URL says, else what was given, else what the environment says.
+fn region(args: &ControlArgs, around: &Surroundings<'_>) -> Result<Option<String>, Mistake> {
+    let not_a_url = || InvalidEndpoint::NotAUrl(args.url.clone());
+    let url: http::Uri = args.url.parse().map_err(|_| not_a_url())?;
+    if url.host().is_none() {
+        return Err(not_a_url().into());
+    }
+    match (named_region(&url), &args.region) {
+        (Some(named), Some(given)) if named != given => Err(Mistake::Region {
+            given: given.clone(),
+            url: args.url.clone(),
+        }),
+        (Some(named), _) => Ok(Some(named.to_owned())),
+        (None, Some(given)) => Ok(Some(given.clone())),
+        (None, None) => {
+            let text = |name: &str| {
+                let value = (around.variable)(name)?.into_string().ok()?;
+                (!value.is_empty()).then_some(value)
+            };
+            Ok(text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use sockerless_frontend::cli::{Cli, Command, EnvArgs, LocalArgs, ServeArgs};
+use sockerless_frontend::cli::{Cli, Command, ControlArgs, EnvArgs, LocalArgs, ServeArgs};
 use sockerless_frontend::config::{self, Surroundings};
 
 /// Wrong arguments or settings, as clap has it.
@@ -18,6 +18,12 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Local(args) => local(&args),
         Command::Serve(args) => serve(&args),
+        Command::Doctor(args) => asked(&args, async |control| {
+            sockerless_frontend::serve::doctor(control).await
+        }),
+        Command::DestroyFunctions(args) => asked(&args.control, async |control| {
+            sockerless_frontend::serve::destroy_functions(control, args.force).await
+        }),
         Command::Env(args) => env(&args),
         Command::Version => {
             println!("{}", sockerless_frontend::VERSION);
@@ -58,7 +64,23 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Err(mistakes) => return fail(USAGE, &mistakes),
     };
     sockerless_frontend::logging::start(config.log, &config.log_filter);
+    if std::env::var_os("SOCKERLESS_CALLBACK_URL").is_some_and(|url| !url.is_empty()) {
+        eprintln!(
+            "sockerless: SOCKERLESS_CALLBACK_URL is not needed any more: containers find the relay by themselves"
+        );
+    }
     until_it_ends(sockerless_frontend::serve::run(config))
+}
+
+/// Asks something of the control plane, once.
+fn asked<E: Display>(
+    args: &ControlArgs,
+    ask: impl AsyncFnOnce(&config::ControlConfig) -> Result<(), E>,
+) -> ExitCode {
+    match config::ControlConfig::resolve(args, &surroundings()) {
+        Ok(control) => until_it_ends(ask(&control)),
+        Err(mistakes) => fail(USAGE, &mistakes),
+    }
 }
 
 /// Runs a service, and says as an exit status how it ended.

@@ -2,23 +2,25 @@
 the policies that it would have on AWS, and a person who may use it. Prints
 export lines for that person's `sockerless serve`.
 
-    aws_deploy.py ENDPOINT BOOTSTRAP AGENT
+    aws_deploy.py ENDPOINT REGISTRY ZIP [NAME=VALUE…]
+
+NAME=VALUE are settings of the control function beside the usual ones.
 """
 
-import io
 import json
 import pathlib
 import platform
 import string
 import sys
-import urllib.parse
-import zipfile
 
 from aws_emulator import ACCOUNT, REGION, Emulator
 
 NAME = "sockerless"
-FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}"
+FUNCTIONS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
+FUNCTION = f"{FUNCTIONS}:{NAME}"
+WORKER = f"{NAME}-worker"
 STAGE = "v1"
+LOG_GROUP = f"/sockerless/{NAME}/containers"
 ARCHITECTURE = "arm64" if platform.machine() == "aarch64" else "x86_64"
 POLICIES = pathlib.Path(__file__).parents[2] / "terraform" / "policies"
 
@@ -32,55 +34,63 @@ ONLY_FOR_THE_EMULATOR = {
         {
             "Effect": "Allow",
             "Action": ["lambda:UpdateFunctionCode"],
-            "Resource": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:skls-*"],
+            "Resource": [f"{FUNCTIONS}:skls-*"],
         },
     ],
 }
 
 
-def main(endpoint, bootstrap, agent):
+def main(endpoint, registry, package, *settings):
     emulator = Emulator(endpoint)
     emulator.storage(NAME)
-    http = emulator.http_api(f"{NAME}-http")
-    websocket = emulator.websocket_api(f"{NAME}-relay")
-    container_role = emulator.role(
-        f"{NAME}-container", policy("assume-lambda"), {"container": policy("container")}
+    for group in (f"/aws/lambda/{NAME}", f"/aws/lambda/{WORKER}", LOG_GROUP):
+        emulator.client("logs").create_log_group(logGroupName=group)
+    http = emulator.http_api(f"{NAME}-control")
+    relay = emulator.websocket_api(f"{NAME}-relay")
+
+    def role(name, assume="assume-lambda", extra=None, **values):
+        policies = {name: policy(name, **values), **(extra or {})}
+        return emulator.role(f"{NAME}-{name}", policy(assume), policies)
+
+    container_role = role("container")
+    schedule_role = role("schedule", "assume-scheduler")
+    control_role = role(
+        "control", relay_api=relay, relay_stage=STAGE, schedule_role=schedule_role
     )
-    control = policy(
-        "control",
-        relay_api=websocket,
-        relay_stage=STAGE,
-        container_role=container_role,
+    worker_role = role(
+        "worker", extra={"emulator": ONLY_FOR_THE_EMULATOR}, container_role=container_role
     )
-    control_role = emulator.role(
-        f"{NAME}-control",
-        policy("assume-lambda"),
-        {"control": control, "emulator": ONLY_FOR_THE_EMULATOR},
-    )
-    # The registry has no name of its own here. An Engine takes one on loopback
-    # without TLS.
-    port = urllib.parse.urlsplit(endpoint).port
-    emulator.function(
-        NAME,
-        control_role,
-        package(bootstrap, agent),
-        Runtime="provided.al2023",
-        Architectures=[ARCHITECTURE],
-        Handler="bootstrap",
-        Timeout=120,
-        MemorySize=512,
-        Environment={
-            "Variables": {
-                "SOCKERLESS_TABLE": NAME,
-                "SOCKERLESS_BUCKET": NAME,
-                "SOCKERLESS_REPOSITORY": f"127.0.0.1:{port}/{NAME}",
-                "SOCKERLESS_RELAY_URL": f"{emulator.api_url(websocket, 'ws')}/{STAGE}",
-                "SOCKERLESS_RELAY_CALLBACK": f"{emulator.api_url(websocket)}/{STAGE}",
-                "SOCKERLESS_CONTAINER_ROLE": container_role,
-                "SOCKERLESS_FUNCTION_ARN": FUNCTION,
-                "SOCKERLESS_ARCHITECTURE": ARCHITECTURE,
-            }
-        },
+    variables = {
+        "SOCKERLESS_TABLE": NAME,
+        "SOCKERLESS_BUCKET": NAME,
+        # It has no name of its own here. An Engine takes one on loopback without TLS.
+        "SOCKERLESS_REPOSITORY": f"{registry}/{NAME}",
+        "SOCKERLESS_RELAY_URL": f"{emulator.api_url(relay, 'ws')}/{STAGE}",
+        "SOCKERLESS_RELAY_CALLBACK": f"{emulator.api_url(relay)}/{STAGE}",
+        "SOCKERLESS_CONTAINER_ROLE": container_role,
+        "SOCKERLESS_FUNCTION_ARN": FUNCTION,
+        "SOCKERLESS_WORKER_ARN": f"{FUNCTIONS}:{WORKER}",
+        "SOCKERLESS_SCHEDULE": f"{NAME}-sweep",
+        "SOCKERLESS_SCHEDULE_ROLE": schedule_role,
+        "SOCKERLESS_LOG_GROUP": LOG_GROUP,
+        "SOCKERLESS_ARCHITECTURE": ARCHITECTURE,
+        **dict(setting.split("=", 1) for setting in settings),
+    }
+    content = pathlib.Path(package).read_bytes()
+    for name, its_role, timeout in ((NAME, control_role, 900), (WORKER, worker_role, 300)):
+        emulator.function(
+            name,
+            its_role,
+            content,
+            Runtime="provided.al2023",
+            Architectures=[ARCHITECTURE],
+            Handler="bootstrap",
+            Timeout=timeout,
+            MemorySize=512,
+            Environment={"Variables": variables},
+        )
+    emulator.client("lambda").put_function_concurrency(
+        FunctionName=WORKER, ReservedConcurrentExecutions=1
     )
     emulator.serve(
         http,
@@ -90,38 +100,12 @@ def main(endpoint, bootstrap, agent):
         authorization="AWS_IAM",
         PayloadFormatVersion="2.0",
     )
-    emulator.serve(websocket, STAGE, FUNCTION, ["$connect", "$disconnect", "$default"])
+    emulator.serve(relay, STAGE, FUNCTION, ["$connect", "$disconnect", "$default"])
     # The emulator believes whoever has its own key; of others it checks the
     # signature and the policy.
-    key, secret = emulator.user("ann", {"invoke": may_invoke(http)})
-    print(f"export SOCKERLESS_ENDPOINT={emulator.api_url(http)}")
+    key, secret = emulator.user("ann", {"user": policy("user", control_api=http)})
+    print(f"export SOCKERLESS_CONTROL={emulator.api_url(http)}")
     print(f"export AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}")
-
-
-def may_invoke(http):
-    """All that a person needs."""
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": ["execute-api:Invoke"],
-                "Resource": [f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{http}/*"],
-            }
-        ],
-    }
-
-
-def package(bootstrap, agent):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, path in (("bootstrap", bootstrap), ("sockerless-agent", agent)):
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o100755 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with open(path, "rb") as file:
-                archive.writestr(entry, file.read(), compresslevel=1)
-    return content.getvalue()
 
 
 def policy(name, **values):

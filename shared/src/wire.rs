@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::answer::{Answer, Body, Head, Part, Request, Response};
 use crate::ids::{AnswerId, BlobId, PeerId};
 use crate::protocol::mac::Token;
+use crate::protocol::{VERSION, understands};
 
 /// Where the rest of an answer can be sent.
 pub const PEER: &str = "x-sockerless-peer";
@@ -24,6 +25,8 @@ pub const BODY: &str = "x-sockerless-body";
 pub const WAITING: &str = "waiting";
 /// Whose containers are meant, if not the caller's own.
 pub const NAMESPACE: &str = "x-sockerless-namespace";
+/// The protocol version of whoever sends it, in requests and in responses.
+pub const VERSION_HEADER: &str = "x-sockerless-version";
 /// The path as the client wrote it, where that says more than its decoded form,
 /// which is all that HTTP APIs pass on.
 pub const PATH: &str = "x-sockerless-path";
@@ -69,6 +72,37 @@ const DROPPED_NAMES: [&str; 8] = [
     "trailer",
     "transfer-encoding",
 ];
+
+/// GET, answered with [`Status`].
+pub const STATUS_PATH: &str = "/_sockerless/status";
+/// POST with [`DestroyFunctions`], answered with [`Status`].
+pub const DESTROY_FUNCTIONS_PATH: &str = "/_sockerless/destroy-functions";
+
+/// What `sockerless doctor` asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The control plane's protocol version.
+    pub protocol: u16,
+    /// The control plane's own version.
+    pub version: String,
+    /// The caller's namespace.
+    pub namespace: String,
+    /// What containers run on.
+    pub architecture: String,
+    /// Containers that run, in all namespaces.
+    pub running: usize,
+    /// Functions of containers.
+    pub functions: usize,
+    /// Functions that are still to be made or deleted.
+    pub waiting: usize,
+}
+
+/// Asks for the deletion of all functions of containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestroyFunctions {
+    /// Even while containers run, which then cannot be started again as fast.
+    pub force: bool,
+}
 
 /// An answer of which the rest comes over the relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,9 +174,24 @@ pub enum WireError {
         /// The beginning of its body.
         text: String,
     },
+    /// The other end speaks a version that this one does not.
+    #[error("the two ends do not understand each other: one speaks protocol version {theirs}, the other {VERSION}; {}", remedy(*theirs))]
+    Version {
+        /// The version of the other end.
+        theirs: u16,
+    },
     /// The body of an answer in parts is not.
     #[error("answer is malformed: {0}")]
     Parts(String),
+}
+
+/// What to do about another version.
+fn remedy(theirs: u16) -> &'static str {
+    if theirs > VERSION {
+        "the older one is this: bring it to the version of the other (install the newer `sockerless`, or deploy again)"
+    } else {
+        "the older one is the other: bring it to the version of this one (install the newer `sockerless`, or deploy again)"
+    }
 }
 
 /// The headers with which a request is sent.
@@ -168,6 +217,7 @@ pub fn request_headers(request: &Request) -> Vec<(String, String)> {
     if let Some(peer) = &request.peer {
         headers.push((PEER.to_owned(), peer.to_string()));
     }
+    headers.push((VERSION_HEADER.to_owned(), VERSION.to_string()));
     let path = request.path_and_query.split('?').next().unwrap_or_default();
     if path.contains('%') {
         headers.push((PATH.to_owned(), path.to_owned()));
@@ -206,6 +256,15 @@ pub fn read_request(
             }
             BODY if value == WAITING => request.body = Body::Waiting,
             BODY => return Err(WireError::Header(BODY)),
+            // Somebody with curl says no version.
+            VERSION_HEADER => {
+                let version = value
+                    .parse()
+                    .map_err(|_| WireError::Header(VERSION_HEADER))?;
+                if !understands(version) {
+                    return Err(WireError::Version { theirs: version });
+                }
+            }
             NAMESPACE | PATH => {}
             name if CARRIED_NAMES.contains(&name) => {}
             name => {
@@ -222,6 +281,13 @@ pub fn read_request(
 /// # Errors
 /// Never in practice: only if the answer cannot be written as JSON.
 pub fn write_answer(answer: Answer) -> Result<HttpResponse, serde_json::Error> {
+    let mut response = write_bare(answer)?;
+    let version = (VERSION_HEADER.to_owned(), VERSION.to_string());
+    response.headers.push(version);
+    Ok(response)
+}
+
+fn write_bare(answer: Answer) -> Result<HttpResponse, serde_json::Error> {
     match answer {
         Answer::Final(Response {
             head,
@@ -266,6 +332,16 @@ pub fn write_answer(answer: Answer) -> Result<HttpResponse, serde_json::Error> {
 /// # Errors
 /// See [`WireError`].
 pub fn read_answer(response: HttpResponse) -> Result<Answer, WireError> {
+    // What it understands of us, the control plane has judged; a newer one may have
+    // answers that are unknown here.
+    let version = response.header(VERSION_HEADER).map(str::parse::<u16>);
+    match version {
+        Some(Ok(theirs)) if theirs > VERSION && !is_error(&response) => {
+            return Err(WireError::Version { theirs });
+        }
+        Some(Err(_)) => return Err(WireError::Header(VERSION_HEADER)),
+        Some(Ok(_)) | None => {}
+    }
     match response.header(ANSWER) {
         Some(FINAL) => {
             let headers = response
@@ -300,6 +376,11 @@ pub fn read_answer(response: HttpResponse) -> Result<Answer, WireError> {
                 .collect(),
         }),
     }
+}
+
+/// Whether it is an error in words, which every version can read.
+fn is_error(response: &HttpResponse) -> bool {
+    response.status >= 400 && response.header(ANSWER) == Some(FINAL)
 }
 
 #[cfg(test)]
@@ -404,6 +485,30 @@ mod tests {
             response.headers.push(header("apigw-requestid", "x"));
             assert_eq!(read_answer(response), Ok(answer));
         }
+    }
+
+    #[test]
+    fn ends_that_do_not_understand_each_other_say_so() {
+        let request = |version: &str| {
+            let headers = vec![header(VERSION_HEADER, version)];
+            read_request("GET".into(), "/".into(), headers, Bytes::new())
+        };
+        assert!(request(&VERSION.to_string()).is_ok());
+        let error = request("99").unwrap_err();
+        assert_eq!(error, WireError::Version { theirs: 99 });
+        assert!(error.to_string().contains("deploy again"), "{error}");
+        assert_eq!(request("x").unwrap_err(), WireError::Header(VERSION_HEADER));
+
+        let answer = Answer::SendBody;
+        let mut response = write_answer(answer.clone()).unwrap();
+        assert_eq!(read_answer(response.clone()), Ok(answer));
+        for (name, value) in &mut response.headers {
+            if name == VERSION_HEADER {
+                *value = "99".into();
+            }
+        }
+        let error = read_answer(response).unwrap_err();
+        assert_eq!(error, WireError::Version { theirs: 99 });
     }
 
     #[test]

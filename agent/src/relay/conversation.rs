@@ -24,6 +24,7 @@ const SILENCE: Duration = Duration::from_secs(75);
 #[derive(Debug)]
 pub(crate) struct Conversation {
     certificate_sha256: String,
+    log_stream: Option<String>,
     connection: Option<Connected>,
     /// Whether the run was ever welcomed: claimed.
     claimed: bool,
@@ -85,9 +86,10 @@ pub(crate) enum Heard {
 
 impl Conversation {
     /// Nothing said yet.
-    pub(crate) fn new(certificate_sha256: String) -> Self {
+    pub(crate) fn new(certificate_sha256: String, log_stream: Option<String>) -> Self {
         Self {
             certificate_sha256,
+            log_stream,
             connection: None,
             claimed: false,
             next_seq: 1,
@@ -198,6 +200,7 @@ impl Conversation {
             out.push(Send::Message(AgentMessage::Hello {
                 version: VERSION,
                 certificate_sha256: self.certificate_sha256.clone(),
+                log_stream: self.log_stream.clone(),
             }));
         }
         if connection.welcomed {
@@ -311,6 +314,7 @@ mod tests {
         Send::Message(AgentMessage::Hello {
             version: VERSION,
             certificate_sha256: "pin".into(),
+            log_stream: None,
         })
     }
 
@@ -325,7 +329,7 @@ mod tests {
 
     #[test]
     fn hello_comes_first_and_until_it_is_answered() {
-        let mut talk = Conversation::new("pin".into());
+        let mut talk = Conversation::new("pin".into(), None);
         assert_eq!(talk.due(secs(0)), []);
         talk.connected(secs(0));
         talk.report(started(), secs(0));
@@ -339,7 +343,7 @@ mod tests {
 
     #[test]
     fn reports_are_sent_again_until_acknowledged_and_on_every_connection() {
-        let mut talk = Conversation::new("pin".into());
+        let mut talk = Conversation::new("pin".into(), None);
         talk.connected(secs(0));
         talk.receive(WELCOME);
         assert_eq!(talk.report(started(), secs(0)), 1);
@@ -359,7 +363,7 @@ mod tests {
 
     #[test]
     fn commands_are_done_once_and_answered_every_time() {
-        let mut talk = Conversation::new("pin".into());
+        let mut talk = Conversation::new("pin".into(), None);
         talk.connected(secs(0));
         talk.receive(WELCOME);
         let command = ControlToAgent::Command {
@@ -379,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_silent_connection_is_probed_and_given_up() {
-        let mut talk = Conversation::new("pin".into());
+        let mut talk = Conversation::new("pin".into(), None);
         talk.connected(secs(0));
         talk.receive(WELCOME);
         assert_eq!(talk.due(secs(30)), [Send::Ping]);
@@ -404,7 +408,7 @@ mod tests {
             reports in 0..6u64,
             commands in 0..6u64,
         ) {
-            let mut talk = Conversation::new("pin".into());
+            let mut talk = Conversation::new("pin".into(), None);
             let mut recorded = BTreeSet::new();
             let mut told = BTreeSet::new();
             let mut carried_out = Vec::new();

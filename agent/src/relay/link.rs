@@ -99,6 +99,7 @@ impl Link {
         invocation: &Invocation,
         nonce: Nonce,
         certificate_sha256: String,
+        log_stream: Option<String>,
         endpoint: RelayEndpoint,
         outbox: Outbox,
     ) -> Result<(Self, mpsc::UnboundedReceiver<LinkEvent>, JoinHandle<()>), String> {
@@ -113,7 +114,7 @@ impl Link {
             .map_err(|error| format!("the relay's URL cannot be read: {error}"))?;
         let link = Self(Arc::new(Shared {
             state: Mutex::new(State {
-                conversation: Conversation::new(certificate_sha256),
+                conversation: Conversation::new(certificate_sha256, log_stream),
                 recorded: HashMap::new(),
                 closing: false,
                 ended: false,

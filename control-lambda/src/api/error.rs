@@ -139,7 +139,7 @@ impl From<HostError> for ApiError {
         let status = match &error {
             HostError::Unsupported(_) | HostError::PayloadTooLarge(_) => 400,
             HostError::NotThere(_) => 501,
-            HostError::Throttled(_) => 503,
+            HostError::Throttled(_) | HostError::Preparing(_) => 503,
             HostError::NoSuchFunction(_) | HostError::Failed(_) => 500,
         };
         Self::new(status, error.to_string())
@@ -163,6 +163,7 @@ impl From<EngineError> for ApiError {
                 Self::new(status, error.to_string())
             }
             EngineError::Host(error) => error.into(),
+            EngineError::Guard(_) => Self::new(403, error.to_string()),
             EngineError::Store(_)
             | EngineError::Relay(_)
             | EngineError::Blob(_)

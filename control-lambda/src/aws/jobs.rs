@@ -6,7 +6,9 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use serde::{Deserialize, Serialize};
+use sockerless_shared::timestamp::Timestamp;
 
+use super::schedule::Schedule;
 use super::sdk::{Sdk, describe};
 use crate::ports::Jobs;
 use crate::ports::jobs::{Job, JobError};
@@ -22,23 +24,34 @@ pub enum OwnEvent {
     },
     /// Look for runs whose deadline has passed.
     Sweep,
+    /// Make and delete the functions that this was asked for. For the worker.
+    Work,
+    /// Delete all functions of containers. For the worker.
+    DeleteFunctions,
 }
 
 /// [`Jobs`] that the function of this name does itself.
-#[derive(Debug, Clone)]
 pub struct SelfInvocation {
     client: Client,
     function: String,
+    schedule: Schedule,
 }
 
 impl SelfInvocation {
     /// `function` is the control function's name or ARN.
     #[must_use]
-    pub fn new(sdk: &Sdk, function: impl Into<String>) -> Self {
+    pub fn new(sdk: &Sdk, function: impl Into<String>, schedule: Schedule) -> Self {
         Self {
             client: Client::new(sdk.config()),
             function: function.into(),
+            schedule,
         }
+    }
+
+    /// The sweep's schedule.
+    #[must_use]
+    pub const fn schedule(&self) -> &Schedule {
+        &self.schedule
     }
 }
 
@@ -56,5 +69,13 @@ impl Jobs for SelfInvocation {
             .await
             .map_err(|error| JobError(describe(&error)))?;
         Ok(())
+    }
+
+    async fn wake_at(&self, at: Timestamp) -> Result<(), JobError> {
+        self.schedule.set(at).await
+    }
+
+    async fn woken(&self) -> Result<(), JobError> {
+        self.schedule.forget().await
     }
 }

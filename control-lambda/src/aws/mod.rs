@@ -10,6 +10,7 @@ pub mod layers;
 pub mod master_key;
 pub mod registry;
 pub mod relay;
+pub mod schedule;
 pub mod sdk;
 pub mod settings;
 pub mod table;

@@ -1,8 +1,11 @@
 //! What the control function is told by its environment.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::engine::spend::SpendGuard;
 
 /// The control function's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,30 @@ pub struct Settings {
     pub container_role: String,
     /// `SOCKERLESS_FUNCTION_ARN`: ARN of the control function itself.
     pub function_arn: String,
+    /// `SOCKERLESS_WORKER_ARN`: ARN of the function that makes and deletes functions.
+    pub worker_arn: String,
+    /// `SOCKERLESS_SCHEDULE`: name of the sweep's schedule.
+    pub schedule: String,
+    /// `SOCKERLESS_SCHEDULE_ROLE`: ARN of the role in which the schedule invokes.
+    pub schedule_role: String,
+    /// `SOCKERLESS_LOG_GROUP`: name of the log group of containers.
+    pub log_group: String,
+    /// `SOCKERLESS_FUNCTION_STRATEGY`: `shared`, unless it is `per-container`.
+    pub function_per_container: bool,
+    /// `SOCKERLESS_MEMORY_MIB`: memory of a container that names none.
+    pub memory_mib: u32,
+    /// `SOCKERLESS_TMP_MIB`: size of `/tmp`.
+    pub tmp_mib: u32,
+    /// `SOCKERLESS_TIMEOUT_S`: time limit of a container in seconds.
+    pub timeout_s: u32,
+    /// `SOCKERLESS_SUBNETS`: ids with commas between them; none for Lambda's own network.
+    pub subnets: Vec<String>,
+    /// `SOCKERLESS_SECURITY_GROUPS`: the same for security groups.
+    pub security_groups: Vec<String>,
+    /// `SOCKERLESS_TAGS`: tags of containers' functions, a JSON object.
+    pub tags: BTreeMap<String, String>,
+    /// `SOCKERLESS_MAX_CONTAINERS` and `SOCKERLESS_MAX_GB_SECONDS_PER_DAY`; zero for no limit.
+    pub spend_guard: SpendGuard,
     /// `SOCKERLESS_ARCHITECTURE`: what containers run on, `x86_64` or `arm64`.
     pub architecture: String,
     /// `SOCKERLESS_AGENT`: the agent's program; `sockerless-agent` beside this
@@ -47,6 +74,43 @@ impl Settings {
                 String::new()
             })
         };
+        // Numbers within Lambda's quotas, and those that stand for no limit with zero.
+        let mut unread = Vec::new();
+        let mut number = |name: &str, usual: u64, least: u64, most: u64| {
+            let Some(value) = variable(name).filter(|value| !value.is_empty()) else {
+                return usual;
+            };
+            match value.parse() {
+                Ok(value) if (least..=most).contains(&value) => value,
+                _ => {
+                    unread.push(format!("{name} is not a number from {least} to {most}"));
+                    usual
+                }
+            }
+        };
+        let memory_mib = number("SOCKERLESS_MEMORY_MIB", 1_769, 128, 10_240);
+        let tmp_mib = number("SOCKERLESS_TMP_MIB", 512, 512, 10_240);
+        let timeout_s = number("SOCKERLESS_TIMEOUT_S", 900, 1, 900);
+        let max_containers = number("SOCKERLESS_MAX_CONTAINERS", 0, 0, u64::MAX);
+        let max_gb_seconds = number("SOCKERLESS_MAX_GB_SECONDS_PER_DAY", 0, 0, u64::MAX);
+        let list = |name: &str| {
+            let text = variable(name).unwrap_or_default();
+            text.split(',')
+                .filter(|item| !item.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        let tags = match variable("SOCKERLESS_TAGS").filter(|text| !text.is_empty()) {
+            None => BTreeMap::new(),
+            Some(text) => serde_json::from_str(&text).unwrap_or_else(|_| {
+                unread.push("SOCKERLESS_TAGS is not a JSON object of texts".to_owned());
+                BTreeMap::new()
+            }),
+        };
+        let strategy = variable("SOCKERLESS_FUNCTION_STRATEGY").unwrap_or_default();
+        if !matches!(strategy.as_str(), "" | "shared" | "per-container") {
+            unread.push("SOCKERLESS_FUNCTION_STRATEGY is not shared or per-container".to_owned());
+        }
         let settings = Self {
             table: text("SOCKERLESS_TABLE"),
             bucket: text("SOCKERLESS_BUCKET"),
@@ -55,6 +119,21 @@ impl Settings {
             relay_callback: text("SOCKERLESS_RELAY_CALLBACK"),
             container_role: text("SOCKERLESS_CONTAINER_ROLE"),
             function_arn: text("SOCKERLESS_FUNCTION_ARN"),
+            worker_arn: text("SOCKERLESS_WORKER_ARN"),
+            schedule: text("SOCKERLESS_SCHEDULE"),
+            schedule_role: text("SOCKERLESS_SCHEDULE_ROLE"),
+            log_group: text("SOCKERLESS_LOG_GROUP"),
+            function_per_container: strategy == "per-container",
+            memory_mib: u32::try_from(memory_mib).unwrap_or(u32::MAX),
+            tmp_mib: u32::try_from(tmp_mib).unwrap_or(u32::MAX),
+            timeout_s: u32::try_from(timeout_s).unwrap_or(u32::MAX),
+            subnets: list("SOCKERLESS_SUBNETS"),
+            security_groups: list("SOCKERLESS_SECURITY_GROUPS"),
+            tags,
+            spend_guard: SpendGuard {
+                max_containers: usize::try_from(max_containers).ok().filter(|max| *max > 0),
+                max_gb_seconds_per_day: Some(max_gb_seconds).filter(|max| *max > 0),
+            },
             architecture: text("SOCKERLESS_ARCHITECTURE"),
             agent: variable("SOCKERLESS_AGENT")
                 .or_else(|| {
@@ -66,6 +145,7 @@ impl Settings {
                 .unwrap_or_else(|| text("SOCKERLESS_AGENT"))
                 .into(),
         };
+        wrong.extend(unread);
         let mut check = |name: &str, good: bool, expected: &str| {
             if !good && !wrong.iter().any(|said| said.starts_with(name)) {
                 wrong.push(format!("{name} is not {expected}"));
@@ -109,6 +189,13 @@ mod tests {
             "SOCKERLESS_ARCHITECTURE" => "arm64".into(),
             "SOCKERLESS_AGENT" => return None,
             "LAMBDA_TASK_ROOT" => "/var/task".into(),
+            "SOCKERLESS_MEMORY_MIB" | "SOCKERLESS_TMP_MIB" => "2048".into(),
+            "SOCKERLESS_TIMEOUT_S" => "300".into(),
+            "SOCKERLESS_MAX_CONTAINERS" => "0".into(),
+            "SOCKERLESS_MAX_GB_SECONDS_PER_DAY" => "100".into(),
+            "SOCKERLESS_FUNCTION_STRATEGY" => "per-container".into(),
+            "SOCKERLESS_SUBNETS" => "subnet-1,subnet-2".into(),
+            "SOCKERLESS_TAGS" => r#"{"team":"a"}"#.into(),
             _ => "x".into(),
         })
     }
@@ -118,6 +205,12 @@ mod tests {
         let settings = Settings::read(good).unwrap();
         assert_eq!(settings.agent, PathBuf::from("/var/task/sockerless-agent"));
         assert_eq!(settings.architecture, "arm64");
+        assert_eq!((settings.memory_mib, settings.timeout_s), (2048, 300));
+        assert!(settings.function_per_container);
+        assert_eq!(settings.subnets, ["subnet-1", "subnet-2"]);
+        assert_eq!(settings.tags["team"], "a");
+        assert_eq!(settings.spend_guard.max_containers, None);
+        assert_eq!(settings.spend_guard.max_gb_seconds_per_day, Some(100));
     }
 
     #[test]
@@ -125,14 +218,15 @@ mod tests {
         let error = Settings::read(|name| match name {
             "SOCKERLESS_TABLE" | "SOCKERLESS_BUCKET" => None,
             "SOCKERLESS_ARCHITECTURE" => Some("sparc".into()),
+            "SOCKERLESS_TIMEOUT_S" => Some("901".into()),
             _ => good(name),
         })
         .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "settings: SOCKERLESS_TABLE is not set; SOCKERLESS_BUCKET is not set; SOCKERLESS_ARCHITECTURE is not x86_64 or arm64"
+            "settings: SOCKERLESS_TABLE is not set; SOCKERLESS_BUCKET is not set; SOCKERLESS_TIMEOUT_S is not a number from 1 to 900; SOCKERLESS_ARCHITECTURE is not x86_64 or arm64"
         );
         let nothing = Settings::read(|_| None).unwrap_err();
-        assert_eq!(nothing.0.len(), 9);
+        assert_eq!(nothing.0.len(), 13);
     }
 }

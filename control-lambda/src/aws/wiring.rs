@@ -14,6 +14,7 @@ use super::master_key;
 use super::registry::runnable::EcrImages;
 use super::registry::{AgentLayer, EcrRegistry};
 use super::relay::GatewayRelay;
+use super::schedule::{Schedule, ScheduleSettings};
 use super::sdk::Sdk;
 use super::settings::Settings;
 use super::table::DynamoTable;
@@ -24,15 +25,6 @@ use crate::images::platform::Platform;
 use crate::images::store::{ImageLimits, Images};
 use crate::ports::{Environment, Table};
 use crate::store::Store;
-
-/// Lambda's limit for an invocation, in seconds.
-const TIME_LIMIT_S: i32 = 900;
-
-/// Memory of a function whose container names none, in MiB: enough for one vCPU.
-const DEFAULT_MEMORY_MIB: u32 = 1_769;
-
-/// Size of `/tmp`, in MiB: what Lambda gives without asking.
-const TMP_MIB: u32 = 512;
 
 /// The most that one function can have.
 const MAX_CPUS: u32 = 6;
@@ -49,8 +41,12 @@ pub struct Plane {
     pub control: Arc<Control>,
     /// What its containers are.
     pub host: Arc<LambdaHost>,
+    /// What it does later.
+    pub jobs: Arc<SelfInvocation>,
     /// Clock and randomness.
     pub environment: Arc<dyn Environment>,
+    /// What containers run on.
+    pub architecture: String,
     /// Where frontends connect.
     pub relay_url: String,
 }
@@ -72,13 +68,20 @@ impl Plane {
         let agent = AgentLayer::new(&agent).map_err(say)?;
         let host = Arc::new(LambdaHost::new(
             sdk,
+            Arc::clone(&table),
+            Arc::clone(&environment),
             Arc::new(EcrImages::new(Arc::clone(&registry), agent)),
             FunctionSettings {
                 role: settings.container_role,
                 relay_url: settings.relay_url.clone(),
                 on_failure: settings.function_arn.clone(),
+                worker: settings.worker_arn,
                 architecture: settings.architecture.clone(),
-                time_limit_s: TIME_LIMIT_S,
+                time_limit_s: i32::try_from(settings.timeout_s).unwrap_or(i32::MAX),
+                log_group: settings.log_group,
+                subnets: settings.subnets,
+                security_groups: settings.security_groups,
+                tags: settings.tags,
             },
         ));
         let limits = ImageLimits::default();
@@ -94,6 +97,17 @@ impl Plane {
             platform(&settings.architecture),
             limits,
         );
+        let schedule = Schedule::new(
+            sdk,
+            Arc::clone(&table),
+            Arc::clone(&environment),
+            ScheduleSettings {
+                name: settings.schedule,
+                function: settings.function_arn.clone(),
+                role: settings.schedule_role,
+            },
+        );
+        let jobs = Arc::new(SelfInvocation::new(sdk, settings.function_arn, schedule));
         let parts = Parts {
             store: Store::new(table, Arc::clone(&environment)),
             environment: Arc::clone(&environment),
@@ -104,21 +118,25 @@ impl Plane {
                 settings.bucket,
                 Arc::clone(&environment),
             )),
-            jobs: Arc::new(SelfInvocation::new(sdk, settings.function_arn)),
+            jobs: Arc::clone(&jobs) as Arc<_>,
             images,
         };
         let config = Config {
             master_key,
             default_runtime: Runtime::Function,
-            function_time_limit: Duration::from_secs(u64::from(TIME_LIMIT_S.unsigned_abs())),
-            default_memory_mib: DEFAULT_MEMORY_MIB,
-            tmp_mib: TMP_MIB,
+            function_time_limit: Duration::from_secs(settings.timeout_s.into()),
+            default_memory_mib: settings.memory_mib,
+            tmp_mib: settings.tmp_mib,
+            function_per_container: settings.function_per_container,
+            spend_guard: settings.spend_guard,
             place: place(&settings.architecture),
         };
         Ok(Self {
             control: Arc::new(Control::new(parts, config)),
             host,
+            jobs,
             environment,
+            architecture: settings.architecture,
             relay_url: settings.relay_url,
         })
     }

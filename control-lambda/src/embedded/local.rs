@@ -21,6 +21,7 @@ use super::host::{HostConfig, LocalFunctionHost, Policy, RootfsProvider};
 use super::images::{LayerFolders, OciLayout, Rootfs};
 use super::place::place;
 use super::table::SqliteTable;
+use crate::engine::spend::SpendGuard;
 use crate::engine::{Config, Control, Parts};
 use crate::images::catalog::Catalog;
 use crate::images::platform::Platform;
@@ -153,6 +154,8 @@ impl Local {
                 function_time_limit: config.function_time_limit,
                 default_memory_mib: DEFAULT_MEMORY_MIB,
                 tmp_mib: TMP_MIB,
+                function_per_container: false,
+                spend_guard: SpendGuard::default(),
                 place: place(data_dir),
             },
         ));

@@ -30,7 +30,11 @@ impl Control {
             AgentMessage::Hello {
                 version: _,
                 certificate_sha256,
-            } => self.agent_hello(connection, run, certificate_sha256).await,
+                log_stream,
+            } => {
+                self.agent_hello(connection, run, certificate_sha256, log_stream)
+                    .await
+            }
             AgentMessage::Report { seq, report } => {
                 let refused = self.agent_report(run, report).await?;
                 let streams = self.store.run(run).await?.map_or(0, |run| run.streams);
@@ -55,12 +59,14 @@ impl Control {
         connection: &ConnectionId,
         run: &RunId,
         certificate: String,
+        log_stream: Option<String>,
     ) -> Result<(), EngineError> {
         let changed = self
             .store
             .update_run(run, |record| {
                 record.connection = Some(connection.clone());
                 record.certificate_sha256 = Some(certificate.clone());
+                record.log_stream.clone_from(&log_stream);
             })
             .await?;
         let Some((record, ())) = changed else {

@@ -8,6 +8,8 @@ use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::networks::NetworkError;
+use super::spend::SpendGuard;
+use super::upkeep::next_look;
 use super::{Control, EngineError};
 use crate::store::containers::{Container, Files, MAX_REMEMBERED_RUNS};
 use crate::store::runs::PendingCommand;
@@ -75,6 +77,12 @@ impl Control {
         } = container;
         let run = RunId::from_random(self.environment.random());
         let deadline = self.deadline(shape.runtime);
+        // One that runs already is refused for that.
+        if self.config.spend_guard != SpendGuard::default()
+            && container.lifecycle.current_run().is_none()
+        {
+            self.hold(container).await?;
+        }
         let joined = match container.lifecycle.current_run() {
             None => match self.join(container).await {
                 Err(EngineError::Network(error)) => {
@@ -157,7 +165,13 @@ impl Control {
     async fn act(&self, container: &Container, effects: Vec<Effect>) -> Result<(), EngineError> {
         for effect in effects {
             match effect {
-                Effect::Invoke { run } => Box::pin(self.invoke(container, &run)).await?,
+                Effect::Invoke { run } => {
+                    Box::pin(self.invoke(container, &run)).await?;
+                    // Whatever becomes of it, the sweep will find it.
+                    if let Some(at) = next_look(container) {
+                        self.jobs.wake_at(at).await?;
+                    }
+                }
                 Effect::Tell { run, command } => {
                     self.tell(&run, PendingCommand::plain(command, None))
                         .await?;
@@ -165,7 +179,10 @@ impl Control {
                 Effect::AnswerStart(result) => self.answer_starts(container, &result).await?,
                 Effect::AnswerExit => self.answer_exits(container).await?,
                 Effect::Emit(event) => emit(container, &event),
-                Effect::Revoke { run } => self.revoke(&run).await?,
+                Effect::Revoke { run } => {
+                    self.revoke(&run).await?;
+                    self.give_back(container).await?;
+                }
                 Effect::StartAgain => Box::pin(self.start_again(container)).await?,
                 Effect::Erase => self.erase(container).await?,
             }
@@ -280,6 +297,10 @@ impl Control {
         match self.start(container).await {
             // Somebody else already did, or removed it meanwhile.
             Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
+            Err(EngineError::Guard(refusal)) => {
+                tracing::warn!(%refusal, container = container.id.short(), "not started again");
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

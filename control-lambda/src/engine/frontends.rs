@@ -30,7 +30,7 @@ impl Control {
             }
             FrontendMessage::Resume { answer, from } => match self.store.answer(&answer).await? {
                 Some(meta) if meta.peer == *peer => {
-                    for (seq, part) in self.store.parts_from(&answer, from).await? {
+                    for (seq, part) in self.store.parts_from(&answer, &meta, from).await? {
                         let answer = answer.clone();
                         self.reply(connection, &ControlToFrontend::Part { answer, seq, part })
                             .await?;

@@ -7,7 +7,7 @@ use sockerless_shared::ids::{ConnectionId, Namespace, Nonce, PeerId, RunId};
 use sockerless_shared::lifecycle::Input;
 use sockerless_shared::protocol::control::{ConnectQuery, ControlToFrontend};
 use sockerless_shared::protocol::mac::Token;
-use sockerless_shared::protocol::{VERSION, relay};
+use sockerless_shared::protocol::{VERSION, relay, understands};
 use sockerless_shared::timestamp::Timestamp;
 
 use super::{Control, EngineError};
@@ -234,13 +234,20 @@ impl Control {
         self.store.erase_connected(connection).await?;
         match who {
             Some(Connected::Agent { run }) => {
-                self.store
-                    .update_run(&run, |record| {
-                        if record.connection.as_ref() == Some(connection) {
-                            record.connection = None;
-                        }
-                    })
-                    .await?;
+                // Nobody asks where the agent of a run is that has ended, or that has
+                // another connection by now.
+                let known = self.store.run(&run).await?;
+                if known.is_some_and(|run| {
+                    run.logs.is_none() && run.connection.as_ref() == Some(connection)
+                }) {
+                    self.store
+                        .update_run(&run, |record| {
+                            if record.connection.as_ref() == Some(connection) {
+                                record.connection = None;
+                            }
+                        })
+                        .await?;
+                }
             }
             Some(Connected::Frontend { peer: id }) => {
                 if let Some(peer) = self.store.peer(&id).await?
@@ -265,7 +272,7 @@ impl Control {
 
 /// The protocol versions that are understood: this one and the one before.
 fn check_version(version: u16) -> Result<(), ConnectRefused> {
-    if version == VERSION || version.checked_add(1) == Some(VERSION) {
+    if understands(version) {
         Ok(())
     } else {
         Err(refused(

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sockerless_shared::ids::{FunctionName, PeerId, RunId};
-use sockerless_shared::lifecycle::{Evidence, Input};
+use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, PeerId, RunId};
+use sockerless_shared::lifecycle::{Evidence, Input, Phase};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::protocol::invocation::{Errand, Invocation, MAX_PAYLOAD_BYTES};
@@ -17,6 +17,7 @@ use super::settle::log_blob;
 use super::{Control, EngineError};
 use crate::api::containers::spec;
 use crate::ports::function_host::{HostError, InvocationEnd, InvocationEvents};
+use crate::ports::jobs::Job;
 use crate::store::containers::Container;
 use crate::store::runs::{RunRecord, Visit};
 
@@ -25,6 +26,12 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// How long the log upload of a run without a deadline is good.
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// So long a request waits for a new function; longer, and a job does.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// So long a job waits, which is less than an invocation may last.
+const LONG_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// The exit code that Docker gives a container which it lost.
 const LOST: i32 = 255;
@@ -41,16 +48,74 @@ impl Control {
         if let Err(failure) = spec::check_start(container) {
             return self.start_failed(container, run, failure).await;
         }
-        match self.try_invoke(container, run).await {
-            Ok(()) => Ok(()),
-            Err(EngineError::Host(error)) => {
+        match self.try_invoke(container, run, SHORT_PATIENCE).await {
+            Ok(true) => Ok(()),
+            // It takes longer than a request may: gone on with in a job.
+            Ok(false) => {
+                let job = Job::Start {
+                    namespace: container.namespace.clone(),
+                    container: container.id.clone(),
+                    run: run.clone(),
+                };
+                Ok(self.jobs.submit(job).await?)
+            }
+            Err(error) => self.invoke_failed(container, run, error).await,
+        }
+    }
+
+    /// Invokes a run whose function was not ready when it was started. Done twice, it
+    /// finds the run invoked.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn start_prepared(
+        &self,
+        namespace: &Namespace,
+        container: &ContainerId,
+        run: &RunId,
+    ) -> Result<(), EngineError> {
+        let until = self.environment.now().plus(LONG_PATIENCE);
+        loop {
+            let Some(found) = self.store.container(namespace, container).await? else {
+                return Ok(());
+            };
+            let container = found.record;
+            let waits = container.lifecycle.phase == Phase::Starting
+                && container
+                    .lifecycle
+                    .current_run()
+                    .is_some_and(|current| current.id == *run);
+            if !waits || self.store.run(run).await?.is_some() {
+                return Ok(());
+            }
+            let now = self.environment.now();
+            match self.try_invoke(&container, run, until.since(now)).await {
+                Ok(true) => return Ok(()),
+                Ok(false) if now < until => {}
+                Ok(false) => {
+                    let error = HostError::Preparing(container.function.clone());
+                    return self.invoke_failed(&container, run, error.into()).await;
+                }
+                Err(error) => return self.invoke_failed(&container, run, error).await,
+            }
+        }
+    }
+
+    async fn invoke_failed(
+        &self,
+        container: &Container,
+        run: &RunId,
+        error: EngineError,
+    ) -> Result<(), EngineError> {
+        match error {
+            EngineError::Host(error) => {
                 let failure = StartFailure {
                     code: 128,
                     message: error.to_string(),
                 };
                 self.start_failed(container, run, failure).await
             }
-            Err(error) => {
+            error => {
                 let failure = StartFailure {
                     code: 128,
                     message: error.to_string(),
@@ -61,7 +126,17 @@ impl Control {
         }
     }
 
-    async fn try_invoke(&self, container: &Container, run: &RunId) -> Result<(), EngineError> {
+    /// Whether the run was invoked: its function may not be ready yet.
+    async fn try_invoke(
+        &self,
+        container: &Container,
+        run: &RunId,
+        patience: Duration,
+    ) -> Result<bool, EngineError> {
+        let function = self.present_function(container).await?;
+        if !self.host.prepared(&function, patience).await? {
+            return Ok(false);
+        }
         let deadline = container
             .lifecycle
             .run
@@ -69,8 +144,18 @@ impl Control {
             .and_then(|run| run.deadline);
         let credentials = self.new_run(container, run, deadline, None).await?;
         let kept = self.kept_files(container, run, deadline).await?;
-        self.hand_over(container, run, credentials, deadline, Errand::Run, kept)
-            .await
+        let handed = self
+            .hand_over(container, run, credentials, deadline, Errand::Run, kept)
+            .await;
+        match handed {
+            Ok(()) => Ok(true),
+            // Whoever invokes it later draws the run's secrets anew.
+            Err(EngineError::Host(HostError::Preparing(_))) => {
+                self.store.erase_run(run).await?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Stores a new run, and returns what its agent is to have.
@@ -98,6 +183,7 @@ impl Control {
             orphaned: false,
             logs: None,
             visit,
+            log_stream: None,
         };
         self.store.create_run(run, &record).await?;
         Ok((peer, token))

@@ -30,6 +30,15 @@ impl Control {
             Job::Commit { commit, answer } => {
                 told(crate::api::images::commit::carry_out(self, &commit, answer).await);
             }
+            Job::Start {
+                namespace,
+                container,
+                run,
+            } => {
+                if let Err(error) = self.start_prepared(&namespace, &container, &run).await {
+                    tracing::warn!(%error, %run, "a run could not be invoked; the sweep will end it");
+                }
+            }
         }
     }
 }

@@ -44,14 +44,14 @@ impl Control {
                 Ok(unpack(&compressed))
             }
             Some(LogSpool::Lost { reason }) => {
-                let mut records = self.operator_log(run).await?;
+                let mut records = self.operator_log(run, record.log_stream.as_deref()).await?;
                 records.push(notice(&format!(
                     "the end of the log may be missing: {reason}"
                 )));
                 Ok(records)
             }
             None => {
-                let mut records = self.operator_log(run).await?;
+                let mut records = self.operator_log(run, record.log_stream.as_deref()).await?;
                 records.push(notice(
                     "the end of the log may be missing: the agent ended without storing it",
                 ));
@@ -60,8 +60,15 @@ impl Control {
         }
     }
 
-    async fn operator_log(&self, run: &RunId) -> Result<Vec<Record>, EngineError> {
-        let text = self.host.operator_log(run, OPERATOR_LOG_BYTES).await?;
+    async fn operator_log(
+        &self,
+        run: &RunId,
+        stream: Option<&str>,
+    ) -> Result<Vec<Record>, EngineError> {
+        let text = self
+            .host
+            .operator_log(run, stream, OPERATOR_LOG_BYTES)
+            .await?;
         Ok(text
             .split(|byte| *byte == b'\n')
             .filter_map(|line| operator_record(run, line))

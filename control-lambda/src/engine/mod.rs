@@ -9,6 +9,7 @@
 //! - [`logs`]: logs of runs that are over;
 //! - [`networks`]: the networks of a container that starts;
 //! - [`visits`]: files of containers that do not run;
+//! - [`spend`]: what refuses a start for the bill's sake;
 //! - [`upkeep`]: recovery after a restart, the sweep, shutting down;
 //! - [`volumes`]: who uses which volumes, and how they go.
 
@@ -22,6 +23,7 @@ pub mod jobs;
 pub mod logs;
 pub mod networks;
 pub mod settle;
+pub mod spend;
 pub mod upkeep;
 mod visits;
 pub mod volumes;
@@ -35,6 +37,7 @@ use sockerless_shared::protocol::mac::Key;
 use sockerless_shared::spec::Runtime;
 use thiserror::Error;
 
+use self::spend::{GuardRefusal, SpendGuard};
 use crate::images::store::Images;
 use crate::ports::blobs::BlobError;
 use crate::ports::function_host::HostError;
@@ -75,6 +78,11 @@ pub struct Config {
     pub default_memory_mib: u32,
     /// Size of `/tmp`, in MiB.
     pub tmp_mib: u32,
+    /// Whether every container has a function of its own, deleted with it, instead of
+    /// sharing one with those that are alike.
+    pub function_per_container: bool,
+    /// What bounds the bill.
+    pub spend_guard: SpendGuard,
     /// What `info` and `version` say of the machine or the account.
     pub place: Place,
 }
@@ -176,6 +184,9 @@ pub enum EngineError {
     /// The container's networks are not as they have to be.
     #[error(transparent)]
     Network(#[from] networks::NetworkError),
+    /// The spend guard does not allow it.
+    #[error(transparent)]
+    Guard(#[from] GuardRefusal),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

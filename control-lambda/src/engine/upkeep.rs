@@ -2,10 +2,25 @@
 
 use std::time::Duration;
 
-use sockerless_shared::lifecycle::{Input, Phase};
+use sockerless_shared::lifecycle::{DEADLINE_GRACE, Input, Phase};
+use sockerless_shared::timestamp::Timestamp;
 
 use super::{Control, EngineError};
 use crate::ports::function_host::InvocationEnd;
+use crate::store::containers::Container;
+
+/// When something has to be done about a container, should nothing be heard of it.
+pub(super) fn next_look(container: &Container) -> Option<Timestamp> {
+    let run = container.lifecycle.current_run()?;
+    Some(run.deadline?.plus(DEADLINE_GRACE))
+}
+
+fn sooner(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
 
 impl Control {
     /// After a start of a control plane whose host keeps no invocation over it:
@@ -36,18 +51,30 @@ impl Control {
     }
 
     /// Looks at every container whose run goes on and ends those whose
-    /// deadline has long passed without a word.
+    /// deadline has long passed without a word; deletes functions that nobody uses.
+    /// Arranges for the next look, if anything is left to look at.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store or the host fails.
     pub async fn sweep(&self) -> Result<(), EngineError> {
+        // Before anything is looked at: whoever starts a container from now on arranges
+        // a look, and those who did before are seen.
+        self.jobs.woken().await?;
+        let mut next = None;
         for (namespace, id) in self.store.live_containers().await? {
             match self.apply(&namespace, &id, Input::Sweep).await {
                 Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
                 Err(error) => return Err(error),
             }
+            if let Some(found) = self.store.container(&namespace, &id).await? {
+                next = sooner(next, next_look(&found.record));
+            }
         }
-        Ok(())
+        next = sooner(next, self.host.sweep().await?);
+        match next {
+            Some(at) => Ok(self.jobs.wake_at(at).await?),
+            None => Ok(()),
+        }
     }
 
     /// Stops every container that runs, as `dockerd` does when it is told to

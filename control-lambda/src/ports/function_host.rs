@@ -1,10 +1,13 @@
 //! What runs containers: Lambda, or the local sandbox under Lambda's contract.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sockerless_shared::ids::{ContainerId, FunctionName, ImageDigest, Namespace, RunId};
 use sockerless_shared::spec::Runtime;
+use sockerless_shared::timestamp::Timestamp;
 use thiserror::Error;
 
 use super::machine::Machine;
@@ -88,6 +91,9 @@ pub enum HostError {
     /// The function does not exist; ensure it again.
     #[error("function {0} does not exist")]
     NoSuchFunction(FunctionName),
+    /// The platform is still preparing the function; it can be invoked later.
+    #[error("function {0} is still being prepared; start the container again in a minute")]
+    Preparing(FunctionName),
     /// The platform cannot run this shape at all; a sentence for the client.
     #[error("{0}")]
     Unsupported(String),
@@ -117,6 +123,19 @@ pub trait FunctionHost: Send + Sync {
     /// # Errors
     /// See [`HostError`].
     async fn ensure(&self, shape: &FunctionShape) -> Result<EnsuredFunction, HostError>;
+
+    /// Waits until a function can be invoked, at most so long; whether it can.
+    ///
+    /// # Errors
+    /// See [`HostError`]: when it never will.
+    async fn prepared(
+        &self,
+        function: &FunctionName,
+        patience: Duration,
+    ) -> Result<bool, HostError> {
+        let _ = (function, patience);
+        Ok(true)
+    }
 
     /// Accepts one asynchronous invocation; returns when it is accepted, not
     /// when it runs. Its end is told to the host's [`InvocationEvents`].
@@ -180,6 +199,15 @@ pub trait FunctionHost: Send + Sync {
         Ok(None)
     }
 
+    /// Deletes functions that nobody has used for long; when there will be
+    /// something to do again, if nothing else happens.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    async fn sweep(&self) -> Result<Option<Timestamp>, HostError> {
+        Ok(None)
+    }
+
     /// Stops every process of the container that `run` executes, or lets them go on;
     /// returns when it is so. False where the host has no means of its own, and the
     /// agent is to do it.
@@ -193,11 +221,16 @@ pub trait FunctionHost: Send + Sync {
 
     /// What the environment that ran `run` wrote to its own stdout and stderr
     /// (CloudWatch's log stream), at most the last `limit` bytes; for runs whose
-    /// agent died without a word.
+    /// agent died without a word. `stream` is the log stream's name, if the agent said one.
     ///
     /// # Errors
     /// See [`HostError`].
-    async fn operator_log(&self, run: &RunId, limit: usize) -> Result<Bytes, HostError>;
+    async fn operator_log(
+        &self,
+        run: &RunId,
+        stream: Option<&str>,
+        limit: usize,
+    ) -> Result<Bytes, HostError>;
 
     /// Where the agent finds the relay: `ws://` or `wss://`, without a query.
     fn relay_url(&self) -> String;

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use sockerless_shared::ids::{AnswerId, Namespace};
+use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
+use sockerless_shared::timestamp::Timestamp;
 use thiserror::Error;
 
 use crate::store::runs::Commit;
@@ -29,6 +30,15 @@ pub enum Job {
         /// Where the image's id goes.
         answer: AnswerId,
     },
+    /// The invocation of a run whose function is still being prepared.
+    Start {
+        /// Whose.
+        namespace: Namespace,
+        /// The container.
+        container: ContainerId,
+        /// The run that its state names.
+        run: RunId,
+    },
 }
 
 /// Why a job was not accepted.
@@ -44,4 +54,24 @@ pub trait Jobs: Send + Sync {
     /// # Errors
     /// When it was not accepted.
     async fn submit(&self, job: Job) -> Result<(), JobError>;
+
+    /// Has [`crate::engine::Control::sweep`] called at this time or a little later, or
+    /// before, if that was asked for. Asked for again and again, it does nothing more.
+    /// Nothing to do where the sweep comes all the time.
+    ///
+    /// # Errors
+    /// When that cannot be arranged.
+    async fn wake_at(&self, at: Timestamp) -> Result<(), JobError> {
+        let _ = at;
+        Ok(())
+    }
+
+    /// Says that the sweep is about to look: whatever [`Jobs::wake_at`] had arranged
+    /// before is over, and has to be arranged again.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    async fn woken(&self) -> Result<(), JobError> {
+        Ok(())
+    }
 }

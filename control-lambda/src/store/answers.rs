@@ -20,7 +20,14 @@ pub struct Meta {
     pub peer: PeerId,
     /// The number of the next part.
     pub next: u64,
+    /// Parts that are kept here, with their numbers, while they are small: one write
+    /// instead of one for each and another for this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<(u64, Part)>,
 }
+
+/// So large a record may become by the parts in it; a write is billed by the kilobyte.
+const MAX_RECORD_BYTES: usize = 2_000;
 
 impl Store {
     /// Stores a new answer, of which `given` parts travel in the response itself.
@@ -36,6 +43,7 @@ impl Store {
         let meta = Meta {
             peer: peer.clone(),
             next: given,
+            parts: Vec::new(),
         };
         let expires = Some(self.environment.now().plus(LIFETIME));
         self.write(vec![put_until(
@@ -70,28 +78,33 @@ impl Store {
             let Some(found) = self.read::<Meta>(&meta_key(id)).await? else {
                 return Ok(None);
             };
-            let Meta { peer, next: first } = found.record;
-            let mut writes = Vec::with_capacity(parts.len() + 1);
-            let mut next = first;
-            for part in parts {
-                writes.push(put_until(
-                    part_key(id, next),
-                    part,
-                    Condition::Absent,
-                    expires,
-                )?);
-                next += 1;
-            }
-            let meta = Meta {
-                peer: peer.clone(),
-                next,
+            let (known, version) = (found.record, found.version);
+            let (peer, first) = (known.peer.clone(), known.next);
+            let numbered = || (first..).zip(parts.iter().cloned());
+            let mut meta = Meta {
+                next: first + parts.len() as u64,
+                ..known.clone()
             };
-            writes.push(put_until(
+            meta.parts.extend(numbered());
+            let mut writes = vec![put_until(
                 meta_key(id),
                 &meta,
-                Condition::Version(found.version),
+                Condition::Version(version),
                 expires,
-            )?);
+            )?];
+            if size(&writes) > MAX_RECORD_BYTES {
+                meta.parts = known.parts;
+                writes = vec![put_until(
+                    meta_key(id),
+                    &meta,
+                    Condition::Version(version),
+                    expires,
+                )?];
+                for (number, part) in numbered() {
+                    let key = part_key(id, number);
+                    writes.push(put_until(key, &part, Condition::Absent, expires)?);
+                }
+            }
             match self.write(writes).await {
                 Ok(()) => return Ok(Some((peer, first))),
                 Err(error) if error.is_conflict() => {}
@@ -101,25 +114,27 @@ impl Store {
         Err(StoreError::Contended(id.to_string()))
     }
 
-    /// The stored parts from number `from` on.
+    /// The stored parts from number `from` on, in order; `meta` is what was read of the answer.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn parts_from(
         &self,
         id: &AnswerId,
+        meta: &Meta,
         from: u64,
     ) -> Result<Vec<(u64, Part)>, StoreError> {
         let found = self
             .list::<Part>(&format!("A#{id}"), "p#", usize::MAX)
             .await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|(sort, found)| {
-                let number: u64 = sort.strip_prefix("p#")?.parse().ok()?;
-                (number >= from).then_some((number, found.record))
-            })
-            .collect())
+        let apart = found.into_iter().filter_map(|(sort, found)| {
+            let number: u64 = sort.strip_prefix("p#")?.parse().ok()?;
+            Some((number, found.record))
+        });
+        let mut parts: Vec<_> = meta.parts.iter().cloned().chain(apart).collect();
+        parts.retain(|(number, _)| *number >= from);
+        parts.sort_by_key(|(number, _)| *number);
+        Ok(parts)
     }
 
     /// Forgets an answer.
@@ -145,6 +160,15 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Bytes of the bodies that are written.
+fn size(writes: &[Write]) -> usize {
+    let body = |write: &Write| match write {
+        Write::Put { body, .. } => body.len(),
+        Write::Delete { .. } | Write::Check { .. } => 0,
+    };
+    writes.iter().map(body).sum()
 }
 
 fn meta_key(id: &AnswerId) -> Key {

@@ -256,21 +256,19 @@ impl Store {
     /// When the store fails.
     pub async fn erase_container(&self, container: &Container) -> Result<(), StoreError> {
         let namespace = &container.namespace;
-        self.write(vec![
-            Write::Delete {
-                key: container_key(namespace, &container.id),
-                condition: Condition::Always,
-            },
-            Write::Delete {
-                key: name_key(namespace, &container.name),
-                condition: Condition::Always,
-            },
-            Write::Delete {
-                key: live_key(namespace, &container.id),
-                condition: Condition::Always,
-            },
-        ])
-        .await
+        let mut keys = vec![
+            container_key(namespace, &container.id),
+            name_key(namespace, &container.name),
+        ];
+        // The mark of one whose run is over is gone.
+        if container.lifecycle.current_run().is_some() {
+            keys.push(live_key(namespace, &container.id));
+        }
+        let delete = |key| Write::Delete {
+            key,
+            condition: Condition::Always,
+        };
+        self.write(keys.into_iter().map(delete).collect()).await
     }
 
     /// Every container, of any namespace, whose run goes on.

@@ -5,6 +5,7 @@
 //! | `C#<namespace>` | container id | [`containers::Container`] |
 //! | `N#<namespace>` | name | the id of the container that has the name |
 //! | `LIVE` | `<namespace>#<container>` | mark of a run that goes on; what the sweep looks at |
+//! | `SPENT` | date | what the spend guard counts |
 //! | `R#<run>` | `run` | [`runs::RunRecord`] |
 //! | `M#<run>` | command number | [`runs::PendingCommand`] |
 //! | `K#<connection>` | `who` | [`peers::Connected`] |

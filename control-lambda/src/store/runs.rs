@@ -46,6 +46,9 @@ pub struct RunRecord {
     /// record goes with its token.
     #[serde(default)]
     pub visit: Option<Visit>,
+    /// The log stream of its environment, if its agent named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_stream: Option<String>,
 }
 
 /// A run without a process.

@@ -325,7 +325,7 @@ async fn operator_log() {
     let log = |run: RunId, limit| {
         let fixture = &fixture;
         async move {
-            let bytes = fixture.host.operator_log(&run, limit).await.unwrap();
+            let bytes = fixture.host.operator_log(&run, None, limit).await.unwrap();
             String::from_utf8(bytes.to_vec()).unwrap()
         }
     };

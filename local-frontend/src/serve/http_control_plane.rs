@@ -13,6 +13,7 @@ use hyper::body::{Frame, Incoming};
 use serde::de::DeserializeOwned;
 use sockerless_shared::answer::{Answer, Body, MAX_INLINE_BODY_BYTES, Request};
 use sockerless_shared::ids::{BlobId, Namespace, PeerId};
+use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::mac::Token;
 use sockerless_shared::wire::{
     self, BlobUrl, HttpResponse, RelayAccess, RelayTokenRequest, WireError,
@@ -20,6 +21,8 @@ use sockerless_shared::wire::{
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::connection::{Connection, Outgoing};
+use super::identity::Identity;
+use super::refusal;
 use super::signing::{InvalidEndpoint, Signer};
 use crate::control_plane::{BodyError, ByteStream, ControlPlane, ControlPlaneError};
 
@@ -68,6 +71,11 @@ impl HttpControlPlane {
         })
     }
 
+    /// Who signs.
+    pub(super) const fn identity(&self) -> &Identity {
+        self.signer.identity()
+    }
+
     /// Where the relay's gateway is, once the control plane has said so.
     #[must_use]
     pub fn relay_url(&self) -> Arc<Mutex<Option<String>>> {
@@ -102,7 +110,7 @@ impl HttpControlPlane {
             request.headers_mut().insert(wire::NAMESPACE, value);
         }
         request.headers_mut().insert(HOST, self.host.clone());
-        self.signer.sign(&mut request).map_err(failed)?;
+        self.signer.sign(&mut request).await.map_err(failed)?;
         let request = request.map(|body| {
             Full::new(body)
                 .map_err(|never| match never {})
@@ -113,19 +121,30 @@ impl HttpControlPlane {
             .send(request)
             .await
             .map_err(ControlPlaneError::Unavailable)?;
-        collect(response).await
+        let response = collect(response).await?;
+        if response.status == 403 && response.header(wire::ANSWER).is_none() {
+            self.signer.identity().forget().await;
+        }
+        Ok(response)
     }
 
     /// One of the control plane's own operations.
-    async fn own<T: DeserializeOwned>(
+    pub(super) async fn own<T: DeserializeOwned>(
         &self,
         method: &str,
         path: &str,
         body: Bytes,
     ) -> Result<T, ControlPlaneError> {
-        let response = self.send(method, path, Vec::new(), body).await?;
+        let version = (wire::VERSION_HEADER.to_owned(), VERSION.to_string());
+        let response = self.send(method, path, vec![version], body).await?;
         if response.status != 200 {
-            return Err(not_an_answer(&response));
+            return Err(match wire::read_answer(response.clone()) {
+                // The control plane's own words.
+                Ok(Answer::Final(refusal)) => {
+                    ControlPlaneError::Failed(refusal::message(&refusal.body))
+                }
+                Ok(_) | Err(_) => not_an_answer(&response),
+            });
         }
         serde_json::from_slice(&response.body)
             .map_err(|error| ControlPlaneError::Failed(format!("{path}: {error}")))
@@ -241,15 +260,8 @@ async fn collect(response: Response<Incoming>) -> Result<HttpResponse, ControlPl
 
 /// Something between us and the control plane has answered.
 fn not_an_answer(response: &HttpResponse) -> ControlPlaneError {
-    let text: String = String::from_utf8_lossy(&response.body)
-        .chars()
-        .take(500)
-        .collect();
-    let sentence = format!("HTTP {}: {text}", response.status);
+    let sentence = refusal::explain(response.status, &refusal::message(&response.body));
     match response.status {
-        403 => ControlPlaneError::Failed(format!(
-            "{sentence} (are the AWS credentials still good, and allowed to invoke the API?)"
-        )),
         429 | 500 | 502..=504 => ControlPlaneError::Unavailable(sentence),
         _ => ControlPlaneError::Failed(sentence),
     }

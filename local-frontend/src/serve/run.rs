@@ -7,7 +7,7 @@ use std::time::Duration;
 use sockerless_shared::quic::QuicError;
 use thiserror::Error;
 
-use super::{Connection, HttpControlPlane, InvalidEndpoint, WebSocketDial};
+use super::{ConnectError, WebSocketDial, control_plane};
 use crate::config::ServeConfig;
 use crate::control_plane::ControlPlane;
 use crate::docker_socket::{BindError, Server};
@@ -23,9 +23,9 @@ pub enum RunError {
     /// Addresses on which nobody can listen.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nsockerless: "))]
     Bind(Vec<BindError>),
-    /// `--endpoint`
-    #[error("--endpoint: {0}")]
-    Endpoint(#[from] InvalidEndpoint),
+    /// The control plane cannot be asked.
+    #[error(transparent)]
+    Control(#[from] ConnectError),
     /// Streams cannot be set up.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -42,13 +42,7 @@ pub async fn run(config: ServeConfig) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
     allow_many_descriptors();
     let listeners = bind(&config.listen).await.map_err(RunError::Bind)?;
-    let connection = Connection::new()?;
-    let control = HttpControlPlane::new(
-        &config.endpoint,
-        config.signer,
-        connection.clone(),
-        config.namespace,
-    )?;
+    let (control, connection) = control_plane(&config.control).await?;
     let dial = WebSocketDial::new(connection, control.relay_url());
     let control: Arc<dyn ControlPlane> = Arc::new(control);
     let relay = Relay::new(random_peer()?)?;

@@ -1,14 +1,14 @@
 //! AWS Signature Version 4 for the HTTP API.
 
-use std::fmt;
 use std::time::SystemTime;
 
-use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use thiserror::Error;
+
+use super::identity::Identity;
 
 /// An endpoint that is none, or whose region is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -16,42 +16,36 @@ pub enum InvalidEndpoint {
     /// Not a URL.
     #[error("{0:?} is not an https:// URL")]
     NotAUrl(String),
-    /// Its name does not say, and nobody else does.
-    #[error("the region of {0} is not known: set AWS_REGION")]
-    NoRegion(String),
 }
 
 /// Signs requests to one HTTP API.
-#[derive(Clone)]
+#[derive(Debug)]
 pub struct Signer {
-    credentials: Credentials,
+    identity: Identity,
     region: String,
-}
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signer(…)")
-    }
 }
 
 impl Signer {
     /// With these credentials, for a region.
     #[must_use]
-    pub fn new(key_id: &str, secret: &str, session_token: Option<&str>, region: &str) -> Self {
-        let session_token = session_token.map(str::to_owned);
-        Self {
-            credentials: Credentials::new(key_id, secret, session_token, None, "environment"),
-            region: region.to_owned(),
-        }
+    pub const fn new(identity: Identity, region: String) -> Self {
+        Self { identity, region }
+    }
+
+    /// Who signs.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Adds the signature's headers. Signed are the method, the path, the query,
     /// the host, the body and the headers that say what is meant by them.
     ///
     /// # Errors
-    /// A sentence; only when the request cannot be written in the signature's form.
-    pub fn sign(&self, request: &mut Request<Bytes>) -> Result<(), String> {
-        let identity = self.credentials.clone().into();
+    /// A sentence: when there are no credentials, or the request cannot be written in
+    /// the signature's form.
+    pub async fn sign(&self, request: &mut Request<Bytes>) -> Result<(), String> {
+        let identity = self.identity.credentials().await?.into();
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
@@ -96,20 +90,13 @@ fn is_signed(name: &HeaderName) -> bool {
     matches!(name.as_str(), "host" | "content-type") || name.as_str().starts_with("x-sockerless-")
 }
 
-/// The region of an API's endpoint: what its name says, else what is configured.
-///
-/// # Errors
-/// [`InvalidEndpoint::NoRegion`].
-pub(crate) fn region(endpoint: &Uri, configured: Option<&str>) -> Result<String, InvalidEndpoint> {
-    let host = endpoint.host().unwrap_or_default();
-    let named = host
+/// The region that the name of an API's endpoint says.
+pub(crate) fn named_region(endpoint: &Uri) -> Option<&str> {
+    let rest = endpoint.host()?;
+    let rest = rest
         .strip_suffix(".amazonaws.com")
-        .and_then(|rest| rest.split_once(".execute-api."))
-        .map(|(_, region)| region);
-    named
-        .or(configured)
-        .map(str::to_owned)
-        .ok_or_else(|| InvalidEndpoint::NoRegion(endpoint.to_string()))
+        .or_else(|| rest.strip_suffix(".amazonaws.com.cn"))?;
+    Some(rest.split_once(".execute-api.")?.1)
 }
 
 #[cfg(test)]
@@ -127,12 +114,15 @@ mod tests {
         .unwrap()
     }
 
-    #[test]
-    fn a_request_gets_the_headers_of_a_signature() {
+    fn signer() -> Signer {
+        let identity = Identity::fixed("AKID", "secret", Some("session"));
+        Signer::new(identity, "eu-west-1".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_request_gets_the_headers_of_a_signature() {
         let mut request = request();
-        Signer::new("AKID", "secret", Some("session"), "eu-west-1")
-            .sign(&mut request)
-            .unwrap();
+        signer().sign(&mut request).await.unwrap();
         let header = |name: &str| request.headers()[name].to_str().unwrap();
         assert!(header("authorization").starts_with("AWS4-HMAC-SHA256 Credential=AKID/"));
         assert!(header("authorization").contains("/eu-west-1/execute-api/aws4_request"));
@@ -143,16 +133,19 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show() {
-        let signer = Signer::new("AKID", "secret", Some("session"), "r");
-        assert_eq!(format!("{signer:?}"), "Signer(…)");
+        assert!(!format!("{:?}", signer()).contains("secret"));
     }
 
     #[test]
     fn the_region_is_in_the_name_of_the_endpoint() {
-        let uri = |text: &str| text.parse::<Uri>().unwrap();
-        let aws = uri("https://abc.execute-api.eu-west-1.amazonaws.com");
-        assert_eq!(region(&aws, Some("us-east-1")).unwrap(), "eu-west-1");
-        assert_eq!(region(&uri("https://example.com"), Some("r")).unwrap(), "r");
-        assert!(region(&uri("https://example.com"), None).is_err());
+        let region = |text: &str| {
+            let uri: Uri = text.parse().unwrap();
+            named_region(&uri).map(str::to_owned)
+        };
+        let aws = region("https://abc.execute-api.eu-west-1.amazonaws.com");
+        assert_eq!(aws.as_deref(), Some("eu-west-1"));
+        let china = region("https://abc.execute-api.cn-north-1.amazonaws.com.cn");
+        assert_eq!(china.as_deref(), Some("cn-north-1"));
+        assert_eq!(region("https://example.com"), None);
     }
 }

@@ -108,6 +108,10 @@ pub enum AgentMessage {
         version: u16,
         /// SHA-256 of the agent's self-signed certificate (DER), in hex; frontends pin it.
         certificate_sha256: String,
+        /// The log stream of its environment, where the platform names one: what it
+        /// prints is found there should it die without a word.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log_stream: Option<String>,
     },
     /// Something happened. Sent again until [`ControlToAgent::Ack`] names its number.
     Report {
@@ -419,6 +423,7 @@ mod tests {
         let hello = AgentMessage::Hello {
             version: 1,
             certificate_sha256: "ab".into(),
+            log_stream: None,
         };
         assert_eq!(
             serde_json::to_string(&hello).unwrap(),

@@ -23,3 +23,9 @@ pub mod stream;
 /// The version this build speaks. A control plane understands this one and the
 /// one before it.
 pub const VERSION: u16 = 1;
+
+/// Whether a control plane of this build understands an end that speaks `version`.
+#[must_use]
+pub const fn understands(version: u16) -> bool {
+    version == VERSION || version.saturating_add(1) == VERSION
+}

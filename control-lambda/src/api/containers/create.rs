@@ -437,7 +437,7 @@ fn shape(
         memory_mib: memory,
         tmp_mib: config.tmp_mib,
         network: Network::None,
-        owner: (runtime == Runtime::Microvm).then(|| id.clone()),
+        owner: (runtime == Runtime::Microvm || config.function_per_container).then(|| id.clone()),
         machine: None,
     }
 }

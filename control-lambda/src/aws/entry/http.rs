@@ -12,7 +12,10 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use sockerless_shared::answer::Request;
 use sockerless_shared::ids::{BlobId, Namespace};
-use sockerless_shared::wire::{self, BlobUrl, HttpResponse, RelayAccess, RelayTokenRequest};
+use sockerless_shared::protocol::VERSION;
+use sockerless_shared::wire::{
+    self, BlobUrl, DestroyFunctions, HttpResponse, RelayAccess, RelayTokenRequest, Status,
+};
 
 use crate::api::ApiError;
 use crate::api::containers::logs::blob_name;
@@ -90,8 +93,44 @@ impl Plane {
                 let url = url.map_err(|error| unavailable(&error))?;
                 json(&BlobUrl { blob, url })
             }
+            ("GET", wire::STATUS_PATH) => json(&self.status(namespace).await?),
+            ("POST", wire::DESTROY_FUNCTIONS_PATH) => {
+                let DestroyFunctions { force } = serde_json::from_slice(inline(request))
+                    .map_err(|error| ApiError::new(400, error.to_string()))?;
+                let status = self.status(namespace).await?;
+                if status.running > 0 && !force {
+                    return Err(ApiError::new(
+                        409,
+                        format!(
+                            "{} containers run: stop them first, or give --force",
+                            status.running
+                        ),
+                    ));
+                }
+                self.jobs
+                    .schedule()
+                    .remove()
+                    .await
+                    .map_err(|error| unavailable(&error))?;
+                self.host.ask_to_delete_all().await?;
+                json(&self.status(namespace).await?)
+            }
             _ => Err(ApiError::new(404, "page not found")),
         }
+    }
+
+    async fn status(&self, namespace: &Namespace) -> Result<Status, ApiError> {
+        let running = self.control.store().live_containers().await?.len();
+        let (functions, waiting) = self.host.count().await?;
+        Ok(Status {
+            protocol: VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            namespace: namespace.to_string(),
+            architecture: self.architecture.clone(),
+            running,
+            functions,
+            waiting,
+        })
     }
 }
 

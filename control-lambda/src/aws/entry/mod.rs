@@ -5,6 +5,8 @@
 mod http;
 mod websocket;
 
+use std::time::Duration;
+
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayWebsocketProxyRequest};
 use serde_json::Value;
 use thiserror::Error;
@@ -13,6 +15,9 @@ use super::functions::ended::FailureRecord;
 use super::jobs::OwnEvent;
 use super::wiring::Plane;
 use crate::ports::function_host::InvocationEvents as _;
+
+/// So long one invocation of the worker works, which has five minutes.
+const WORK_LIMIT: Duration = Duration::from_secs(240);
 
 /// An event that cannot be handled. Lambda is told, and writes it down.
 #[derive(Debug, Error)]
@@ -84,6 +89,16 @@ impl Plane {
                     OwnEvent::Sweep => self
                         .control
                         .sweep()
+                        .await
+                        .map_err(|error| EventError::Failed(error.to_string()))?,
+                    OwnEvent::Work => self
+                        .host
+                        .work(WORK_LIMIT)
+                        .await
+                        .map_err(|error| EventError::Failed(error.to_string()))?,
+                    OwnEvent::DeleteFunctions => self
+                        .host
+                        .delete_all(WORK_LIMIT)
                         .await
                         .map_err(|error| EventError::Failed(error.to_string()))?,
                 }

@@ -2,37 +2,44 @@
 //! one asynchronous invocation for each run.
 
 pub mod ended;
+mod logs;
 mod name;
+mod records;
 mod wait;
+mod worker;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::error::SdkError;
-use aws_sdk_lambda::operation::create_function::CreateFunctionError;
-use aws_sdk_lambda::operation::delete_function::DeleteFunctionError;
-use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationError;
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::{
-    Architecture, DestinationConfig, EphemeralStorage, FunctionCode, InvocationType, OnFailure,
-    PackageType,
-};
+use aws_sdk_lambda::types::InvocationType;
 use bytes::Bytes;
 use sockerless_shared::ids::{ContainerId, FunctionName, ImageDigest, RunId};
 use sockerless_shared::protocol::invocation::MAX_PAYLOAD_BYTES;
 use sockerless_shared::spec::Runtime;
+use sockerless_shared::timestamp::Timestamp;
+use tokio::time::Instant;
 
+use self::logs::ContainerLogs;
+use self::records::{Function, Records, Work};
+use self::wait::State;
+use self::worker::Worker;
+use super::jobs::OwnEvent;
 use super::sdk::{Sdk, describe};
-use crate::ports::FunctionHost;
 use crate::ports::function_host::{EnsuredFunction, FunctionShape, HostError, Network};
+use crate::ports::{Environment, FunctionHost, Table};
 
-/// An event that was not taken up within so many seconds is not taken up any
-/// more; Lambda allows no less. A container that starts later than that
-/// surprises whoever started it.
-const MAX_EVENT_AGE_S: i32 = 60;
+/// A function that nobody has asked for in this time is deleted.
+pub const GRACE: Duration = Duration::from_secs(60 * 60);
+
+/// A function's last use is written down again when what is written is so old.
+/// Together with Lambda's longest run this is less than the grace.
+const USE_IS_NOTED_EVERY: Duration = Duration::from_secs(30 * 60);
 
 /// Makes images ready to be functions: the agent is in them, and Lambda can
 /// pull them.
@@ -55,10 +62,20 @@ pub struct FunctionSettings {
     pub relay_url: String,
     /// ARN of the function that is told of invocations that failed.
     pub on_failure: String,
+    /// ARN of the function that makes and deletes functions.
+    pub worker: String,
     /// Which processors containers run on: `x86_64` or `arm64`.
     pub architecture: String,
     /// Time limit of an invocation in seconds, 1–900.
     pub time_limit_s: i32,
+    /// The log group of containers.
+    pub log_group: String,
+    /// Subnets in which containers run; none for Lambda's own network.
+    pub subnets: Vec<String>,
+    /// Their security groups.
+    pub security_groups: Vec<String>,
+    /// Tags of every function.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// [`FunctionHost`] on Lambda.
@@ -66,18 +83,28 @@ pub struct LambdaHost {
     client: Client,
     images: Arc<dyn RunnableImages>,
     settings: FunctionSettings,
+    records: Records,
+    logs: ContainerLogs,
     /// Functions that this process has seen ready to be invoked.
     ready: Mutex<HashSet<FunctionName>>,
 }
 
 impl LambdaHost {
-    /// A host that makes functions of these images, in this way.
+    /// A host that makes functions of these images, in this way, with records in this table.
     #[must_use]
-    pub fn new(sdk: &Sdk, images: Arc<dyn RunnableImages>, settings: FunctionSettings) -> Self {
+    pub fn new(
+        sdk: &Sdk,
+        table: Arc<dyn Table>,
+        environment: Arc<dyn Environment>,
+        images: Arc<dyn RunnableImages>,
+        settings: FunctionSettings,
+    ) -> Self {
         Self {
             client: Client::new(sdk.config()),
             images,
+            logs: ContainerLogs::new(sdk, settings.log_group.clone()),
             settings,
+            records: Records::new(table, environment),
             ready: Mutex::default(),
         }
     }
@@ -102,6 +129,76 @@ impl LambdaHost {
             })
     }
 
+    /// Makes and deletes the functions that this was asked for, until nothing is left
+    /// or so much time has passed; what is left then is gone on with in another
+    /// invocation. Only the worker may.
+    ///
+    /// # Errors
+    /// See [`HostError`]; what was not done stays asked for.
+    pub async fn work(&self, limit: Duration) -> Result<(), HostError> {
+        let worker = self.worker();
+        if !worker.run(Instant::now() + limit).await? {
+            self.wake_worker().await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all functions of containers. Only the worker may.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    pub async fn delete_all(&self, limit: Duration) -> Result<(), HostError> {
+        self.worker().ask_to_delete_all().await?;
+        self.work(limit).await
+    }
+
+    /// Asks the worker to delete all functions of containers.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn ask_to_delete_all(&self) -> Result<(), HostError> {
+        self.records.ask_to_find(true).await?;
+        self.tell_worker(&OwnEvent::DeleteFunctions).await
+    }
+
+    /// How many functions there are, and how many are still to be made or deleted.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn count(&self) -> Result<(usize, usize), HostError> {
+        let made = self.records.made().await?.len();
+        let finding = usize::from(self.records.is_to_find().await?);
+        let waiting = self.records.next_work(usize::MAX).await?.len();
+        Ok((made, waiting + finding))
+    }
+
+    fn worker(&self) -> Worker<'_> {
+        Worker {
+            client: &self.client,
+            records: &self.records,
+            settings: &self.settings,
+        }
+    }
+
+    /// The worker may be at work already: it is not left before nothing is left to do.
+    async fn wake_worker(&self) -> Result<(), HostError> {
+        self.tell_worker(&OwnEvent::Work).await
+    }
+
+    async fn tell_worker(&self, event: &OwnEvent) -> Result<(), HostError> {
+        let payload =
+            serde_json::to_vec(event).map_err(|error| HostError::Failed(error.to_string()))?;
+        self.client
+            .invoke()
+            .function_name(&self.settings.worker)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(payload))
+            .send()
+            .await
+            .map_err(|error| failed("invoke", &self.settings.worker, &error))?;
+        Ok(())
+    }
+
     fn is_ready(&self, function: &FunctionName) -> bool {
         self.ready
             .lock()
@@ -118,73 +215,21 @@ impl LambdaHost {
         }
     }
 
-    async fn exists(&self, function: &FunctionName) -> Result<bool, HostError> {
-        let found = self
-            .client
-            .get_function_configuration()
-            .function_name(function.as_str())
-            .send()
-            .await;
-        match found {
-            Ok(_) => Ok(true),
-            Err(error) => match error.as_service_error() {
-                Some(GetFunctionConfigurationError::ResourceNotFoundException(_)) => Ok(false),
-                _ => Err(failed("look at", function.as_str(), &error)),
-            },
+    /// What it means that Lambda does not know a function: that it is yet to be
+    /// made, could not be, or is gone.
+    async fn explain_absence(&self, function: &FunctionName) -> Result<bool, HostError> {
+        if self.records.work(function).await?.is_some() {
+            return Ok(false);
         }
-    }
-
-    async fn create(
-        &self,
-        function: &FunctionName,
-        shape: &FunctionShape,
-        uri: &str,
-    ) -> Result<(), HostError> {
-        let tmp = EphemeralStorage::builder()
-            .size(in_mib(shape.tmp_mib))
-            .build()
-            .map_err(|error| HostError::Failed(error.to_string()))?;
-        let created = self
-            .client
-            .create_function()
-            .function_name(function.as_str())
-            .package_type(PackageType::Image)
-            .code(FunctionCode::builder().image_uri(uri).build())
-            .role(&self.settings.role)
-            .architectures(Architecture::from(self.settings.architecture.as_str()))
-            .memory_size(in_mib(shape.memory_mib))
-            .ephemeral_storage(tmp)
-            .timeout(self.settings.time_limit_s)
-            .send()
-            .await;
-        match created {
-            Ok(_) => Ok(()),
-            Err(error) => match error.as_service_error() {
-                // Somebody else was faster.
-                Some(CreateFunctionError::ResourceConflictException(_)) => Ok(()),
-                Some(CreateFunctionError::TooManyRequestsException(_)) => Err(throttled()),
-                _ => Err(failed("create", function.as_str(), &error)),
-            },
+        match self.records.function(function).await? {
+            Some(Function::Failed { reason }) => Err(HostError::Failed(reason)),
+            Some(Function::Made { .. }) => {
+                // Somebody else has deleted it: the next who asks has it made again.
+                self.records.done(function, None).await?;
+                Err(HostError::NoSuchFunction(function.clone()))
+            }
+            None => Err(HostError::NoSuchFunction(function.clone())),
         }
-    }
-
-    /// No retries, no stale events, and word of failures. Said again by every
-    /// process that comes to know the function, for whoever created it may have
-    /// ended before it said so.
-    async fn set_invocation_rules(&self, function: &FunctionName) -> Result<(), HostError> {
-        let on_failure = OnFailure::builder()
-            .destination(&self.settings.on_failure)
-            .build();
-        self.client
-            .put_function_event_invoke_config()
-            .function_name(function.as_str())
-            .maximum_retry_attempts(0)
-            .maximum_event_age_in_seconds(MAX_EVENT_AGE_S)
-            .destination_config(DestinationConfig::builder().on_failure(on_failure).build())
-            .send()
-            .await
-            .map_err(|error| failed("set the rules of", function.as_str(), &error))?;
-        Ok(())
     }
 }
 
@@ -211,16 +256,59 @@ impl FunctionHost for LambdaHost {
         }
         let uri = self.images.uri(&shape.image).await?;
         let name = name::of(shape, &uri, &self.settings)?;
-        if !self.is_ready(&name) {
-            if !self.exists(&name).await? {
-                self.create(&name, shape, &uri).await?;
+        match self.records.function(&name).await? {
+            Some(Function::Made { used }) => {
+                if self.records.now() > used.plus(USE_IS_NOTED_EVERY) {
+                    self.records.used(&name).await?;
+                }
             }
-            self.set_invocation_rules(&name).await?;
+            Some(Function::Failed { reason }) => return Err(HostError::Failed(reason)),
+            None => {
+                let work = Work::Make {
+                    uri,
+                    memory_mib: shape.memory_mib,
+                    tmp_mib: shape.tmp_mib,
+                };
+                self.records.ask(&name, &work).await?;
+                self.wake_worker().await?;
+            }
         }
         Ok(EnsuredFunction {
             name,
             warnings: Vec::new(),
         })
+    }
+
+    async fn prepared(
+        &self,
+        function: &FunctionName,
+        patience: Duration,
+    ) -> Result<bool, HostError> {
+        if self.is_ready(function) {
+            return Ok(true);
+        }
+        let until = Instant::now() + patience;
+        let mut pauses = wait::Pauses::new();
+        loop {
+            match wait::look(&self.client, function).await? {
+                State::Active => return Ok(true),
+                State::Absent => {
+                    self.explain_absence(function).await?;
+                }
+                State::Pending => {}
+                State::Failed(reason) => {
+                    // Of no use to anybody: whoever tries again gets another.
+                    self.delete(function).await?;
+                    return Err(HostError::Failed(format!(
+                        "Lambda cannot run the image: {reason}"
+                    )));
+                }
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            tokio::time::sleep(pauses.next()).await;
+        }
     }
 
     async fn invoke(
@@ -231,9 +319,6 @@ impl FunctionHost for LambdaHost {
     ) -> Result<(), HostError> {
         if payload.len() > MAX_PAYLOAD_BYTES {
             return Err(HostError::PayloadTooLarge(payload.len()));
-        }
-        if !self.is_ready(function) {
-            wait::until_active(&self.client, function).await?;
         }
         let sent = self
             .client
@@ -251,13 +336,18 @@ impl FunctionHost for LambdaHost {
         self.set_ready(function, false);
         Err(match error.as_service_error() {
             Some(InvokeError::ResourceNotFoundException(_)) => {
-                HostError::NoSuchFunction(function.clone())
+                match self.explain_absence(function).await {
+                    Ok(_) => HostError::Preparing(function.clone()),
+                    Err(error) => error,
+                }
             }
             Some(InvokeError::TooManyRequestsException(_)) => throttled(),
-            // It fell asleep after weeks without an invocation; this one has woken it.
-            Some(InvokeError::ResourceConflictException(_)) => HostError::Throttled(format!(
-                "Lambda is preparing function {function}; start the container again in a minute"
-            )),
+            // It is still being made, or fell asleep after weeks without an
+            // invocation, and this one has woken it.
+            Some(
+                InvokeError::ResourceConflictException(_)
+                | InvokeError::ResourceNotReadyException(_),
+            ) => HostError::Preparing(function.clone()),
             Some(InvokeError::RequestTooLargeException(_)) => {
                 HostError::PayloadTooLarge(MAX_PAYLOAD_BYTES)
             }
@@ -267,20 +357,8 @@ impl FunctionHost for LambdaHost {
 
     async fn delete(&self, function: &FunctionName) -> Result<(), HostError> {
         self.set_ready(function, false);
-        let deleted = self
-            .client
-            .delete_function()
-            .function_name(function.as_str())
-            .send()
-            .await;
-        match deleted {
-            Ok(_) => Ok(()),
-            Err(error) => match error.as_service_error() {
-                Some(DeleteFunctionError::ResourceNotFoundException(_)) => Ok(()),
-                Some(DeleteFunctionError::TooManyRequestsException(_)) => Err(throttled()),
-                _ => Err(failed("delete", function.as_str(), &error)),
-            },
-        }
+        self.records.ask(function, &Work::Delete).await?;
+        self.wake_worker().await
     }
 
     async fn remove_writable(&self, _: &ContainerId) -> Result<(), HostError> {
@@ -288,11 +366,40 @@ impl FunctionHost for LambdaHost {
         Ok(())
     }
 
-    async fn operator_log(&self, run: &RunId, _: usize) -> Result<Bytes, HostError> {
-        Err(HostError::Unsupported(format!(
-            "the container ended without storing its log; what it printed last is in CloudWatch Logs, \
-             in the group of its function, in the stream that names run {run}"
-        )))
+    async fn sweep(&self) -> Result<Option<Timestamp>, HostError> {
+        let now = self.records.now();
+        let mut next: Option<Timestamp> = None;
+        let mut asked = false;
+        for (name, used) in self.records.made().await? {
+            let end = used.plus(GRACE);
+            if end <= now {
+                self.set_ready(&name, false);
+                self.records.ask(&name, &Work::Delete).await?;
+                asked = true;
+            } else {
+                next = Some(next.map_or(end, |next| next.min(end)));
+            }
+        }
+        // Whoever was to do it may have died.
+        if asked || !self.records.next_work(1).await?.is_empty() {
+            self.wake_worker().await?;
+        }
+        Ok(next)
+    }
+
+    async fn operator_log(
+        &self,
+        run: &RunId,
+        stream: Option<&str>,
+        limit: usize,
+    ) -> Result<Bytes, HostError> {
+        match stream {
+            Some(stream) => Ok(self.logs.tail(stream, limit).await?.into()),
+            None => {
+                tracing::info!(%run, "the run's agent never said where it logs");
+                Ok(Bytes::new())
+            }
+        }
     }
 
     fn relay_url(&self) -> String {

@@ -9,7 +9,10 @@ use crate::images::digest::Digest;
 use crate::ports::function_host::{FunctionShape, HostError, Network};
 
 /// Changed whenever functions of the same shape are to be made differently.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
+
+/// What the names of all functions of containers begin with.
+pub(super) const PREFIX: &str = "skls-";
 
 /// `skls-` and 32 hex digits of a hash of everything that goes into the function.
 pub(super) fn of(
@@ -40,15 +43,20 @@ pub(super) fn of(
         role,
         relay_url: _,
         on_failure: _,
+        worker: _,
         architecture,
         time_limit_s,
+        log_group,
+        subnets,
+        security_groups,
+        tags,
     } = settings;
     let all = format!(
-        "{GENERATION}\n{image}\n{uri}\n{runtime}\n{memory_mib}\n{tmp_mib}\n{network}\n{owner}\n{role}\n{architecture}\n{time_limit_s}"
+        "{GENERATION}\n{image}\n{uri}\n{runtime}\n{memory_mib}\n{tmp_mib}\n{network}\n{owner}\n{role}\n{architecture}\n{time_limit_s}\n{log_group}\n{subnets:?}\n{security_groups:?}\n{tags:?}"
     );
     let digest = Digest::of(all.as_bytes()).to_string();
     let hex = digest.trim_start_matches("sha256:");
-    format!("skls-{:.32}", hex)
+    format!("{PREFIX}{hex:.32}")
         .parse()
         .map_err(|error| HostError::Failed(format!("no name for a function: {error}")))
 }
@@ -62,8 +70,13 @@ mod tests {
             role: "arn:aws:iam::1:role/r".into(),
             relay_url: "wss://x".into(),
             on_failure: "arn".into(),
+            worker: "arn".into(),
             architecture: "x86_64".into(),
             time_limit_s: 900,
+            log_group: "/logs".into(),
+            subnets: Vec::new(),
+            security_groups: Vec::new(),
+            tags: std::collections::BTreeMap::new(),
         }
     }
 

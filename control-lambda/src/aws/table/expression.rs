@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, TransactWriteItem, Update};
 use sockerless_shared::timestamp::Timestamp;
 
-use super::is_conditional;
+use super::{is_conditional, packing};
 use crate::ports::table::{Condition, Key, TableError, Write};
 
 /// The partition key.
@@ -15,7 +15,9 @@ pub(super) const PARTITION: &str = "pk";
 pub(super) const SORT: &str = "sk";
 /// The version, a number.
 pub(super) const VERSION: &str = "version";
-/// The body, a string.
+/// Who wrote it last, where that was one conditional write: what recognises its repetition.
+pub(super) const WRITER: &str = "writer";
+/// The body, a string, or one that is packed.
 pub(super) const BODY: &str = "body";
 /// When the item expires, in nanoseconds since 1970; what decides.
 pub(super) const EXPIRES: &str = "expires";
@@ -111,6 +113,25 @@ fn put(
     condition: Condition,
     now: Timestamp,
 ) -> Result<Result<Update, aws_sdk_dynamodb::error::BuildError>, TableError> {
+    let (names, update) = setting(at, body, expires, condition, now)?;
+    Ok(Update::builder()
+        .table_name(table)
+        .set_key(Some(key(at)))
+        .update_expression(update)
+        .set_condition_expression(names.condition.clone())
+        .set_expression_attribute_names(names.names())
+        .set_expression_attribute_values(names.values())
+        .build())
+}
+
+/// What a put sets, as an expression with its names.
+pub(super) fn setting(
+    at: &Key,
+    body: &[u8],
+    expires: Option<Timestamp>,
+    condition: Condition,
+    now: Timestamp,
+) -> Result<(Names, String), TableError> {
     let body = String::from_utf8(body.to_vec()).map_err(|_| {
         TableError::InvalidTransaction(format!(
             "the body for {} {} is not UTF-8",
@@ -122,7 +143,7 @@ fn put(
     names.name("#body", BODY);
     names.name("#expires", EXPIRES);
     names.name("#ttl", TTL);
-    names.value(":body", AttributeValue::S(body));
+    names.value(":body", packing::pack(&body));
     names.value(":one", number(1));
     let version = match condition {
         Condition::Absent => ":one",
@@ -141,21 +162,14 @@ fn put(
         }
         None => format!("SET #version = {version}, #body = :body REMOVE #expires, #ttl"),
     };
-    Ok(Update::builder()
-        .table_name(table)
-        .set_key(Some(key(at)))
-        .update_expression(update)
-        .set_condition_expression(names.condition.clone())
-        .set_expression_attribute_names(names.names())
-        .set_expression_attribute_values(names.values())
-        .build())
+    Ok((names, update))
 }
 
 /// A condition with the names and values that an expression uses. DynamoDB
 /// refuses any that are not used, and an empty map.
 #[derive(Debug, Default)]
-struct Names {
-    condition: Option<String>,
+pub(super) struct Names {
+    pub(super) condition: Option<String>,
     names: HashMap<String, String>,
     values: HashMap<String, AttributeValue>,
 }
@@ -180,20 +194,20 @@ impl Names {
         names
     }
 
-    fn name(&mut self, placeholder: &str, attribute: &str) {
+    pub(super) fn name(&mut self, placeholder: &str, attribute: &str) {
         self.names
             .insert(placeholder.to_owned(), attribute.to_owned());
     }
 
-    fn value(&mut self, placeholder: &str, value: AttributeValue) {
+    pub(super) fn value(&mut self, placeholder: &str, value: AttributeValue) {
         self.values.insert(placeholder.to_owned(), value);
     }
 
-    fn names(&self) -> Option<HashMap<String, String>> {
+    pub(super) fn names(&self) -> Option<HashMap<String, String>> {
         (!self.names.is_empty()).then(|| self.names.clone())
     }
 
-    fn values(&self) -> Option<HashMap<String, AttributeValue>> {
+    pub(super) fn values(&self) -> Option<HashMap<String, AttributeValue>> {
         (!self.values.is_empty()).then(|| self.values.clone())
     }
 }

@@ -6,6 +6,8 @@
 //! exact time of expiry, `expires`, itself.
 
 mod expression;
+mod packing;
+mod single;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +17,6 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, TransactWriteItem};
-use bytes::Bytes;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::sdk::{Sdk, describe};
@@ -165,6 +166,11 @@ impl Table for DynamoTable {
 
     async fn transact(&self, writes: Vec<Write>, now: Timestamp) -> Result<(), TableError> {
         check_transaction(&writes)?;
+        if let [write] = writes.as_slice()
+            && let Some(outcome) = self.single(write, now).await?
+        {
+            return outcome;
+        }
         let mut parts = Vec::with_capacity(writes.len());
         let mut positions = Vec::with_capacity(writes.len());
         for (position, write) in writes.iter().enumerate() {
@@ -176,9 +182,8 @@ impl Table for DynamoTable {
         if parts.is_empty() {
             return Ok(());
         }
-        // Every write is a transaction, for its token: should the answer be lost,
-        // the SDK's repetition is recognised as such. A plain conditional write that
-        // is repeated fails on its own first success.
+        // A transaction has a token: should the answer be lost, the SDK's repetition is
+        // recognised as such.
         let mut pause = FIRST_PAUSE;
         let mut token = new_token()?;
         for _ in 0..ATTEMPTS {
@@ -215,7 +220,10 @@ fn item(mut attributes: HashMap<String, AttributeValue>) -> Result<Item, TableEr
         _ => Err(malformed(name)),
     };
     let key = Key::new(text(expression::PARTITION)?, text(expression::SORT)?);
-    let body = Bytes::from(text(expression::BODY)?);
+    let body = attributes
+        .remove(expression::BODY)
+        .and_then(packing::unpack)
+        .ok_or_else(|| malformed(expression::BODY))??;
     let version = number(&attributes, expression::VERSION)?
         .and_then(|version| u64::try_from(version).ok())
         .ok_or_else(|| malformed(expression::VERSION))?;

@@ -265,7 +265,12 @@ impl FunctionHost for LocalFunctionHost {
             .map_err(|error| HostError::Failed(format!("stop or resume its processes: {error}")))
     }
 
-    async fn operator_log(&self, run: &RunId, limit: usize) -> Result<Bytes, HostError> {
+    async fn operator_log(
+        &self,
+        run: &RunId,
+        _: Option<&str>,
+        limit: usize,
+    ) -> Result<Bytes, HostError> {
         let (shared, run) = (Arc::clone(&self.shared), run.clone());
         tokio::task::spawn_blocking(move || shared.streams.of_run(&run, limit))
             .await

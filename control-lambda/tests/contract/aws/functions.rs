@@ -1,17 +1,25 @@
 //! [`LambdaHost`]: functions and the rules of their invocations.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use sockerless_control::aws::functions::{FunctionSettings, LambdaHost, RunnableImages};
-use sockerless_control::ports::FunctionHost;
+use sockerless_control::ports::Table;
 use sockerless_control::ports::function_host::{FunctionShape, HostError, Network};
+use sockerless_control::ports::table::{Item, Key, TableError, Write};
+use sockerless_control::ports::{Environment as _, FunctionHost};
 use sockerless_shared::ids::{ContainerId, ImageDigest, RunId};
 use sockerless_shared::protocol::invocation::MAX_PAYLOAD_BYTES;
 use sockerless_shared::spec::Runtime;
+use sockerless_shared::timestamp::Timestamp;
 
-use super::{Sdk, variable};
+use super::{Clock, DynamoTable, Sdk, variable};
+
+/// Longer than any of these takes.
+const LIMIT: Duration = Duration::from_secs(60);
 
 struct NamedAfterDigest;
 
@@ -22,19 +30,91 @@ impl RunnableImages for NamedAfterDigest {
     }
 }
 
-async fn host() -> LambdaHost {
+const WHO_AM_I: &str = "arn:aws:lambda:us-east-1:000000000000:function:who-am-i";
+
+/// A host whose worker is woken in vain: what it is to do, tests have done by
+/// [`LambdaHost::work`]. Each test has records of its own.
+async fn host(records: &'static str) -> LambdaHost {
+    host_with(records, variable("SOCKERLESS_TEST_ROLE")).await
+}
+
+async fn host_with(records: &'static str, role: String) -> LambdaHost {
     let settings = FunctionSettings {
-        role: variable("SOCKERLESS_TEST_ROLE"),
+        role,
         relay_url: "wss://relay.example.com/v1".into(),
-        on_failure: "arn:aws:lambda:us-east-1:000000000000:function:who-am-i".into(),
+        on_failure: WHO_AM_I.into(),
+        worker: WHO_AM_I.into(),
         architecture: "x86_64".into(),
         time_limit_s: 900,
+        log_group: "/sockerless/contract/containers".into(),
+        subnets: Vec::new(),
+        security_groups: Vec::new(),
+        tags: BTreeMap::from([("Sockerless".to_owned(), "contract".to_owned())]),
     };
+    let sdk = Sdk::from_environment().await;
     LambdaHost::new(
-        &Sdk::from_environment().await,
+        &sdk,
+        Arc::new(Apart {
+            table: DynamoTable::new(&sdk, variable("SOCKERLESS_TEST_TABLE")),
+            name: records,
+        }),
+        Arc::new(Clock),
         Arc::new(NamedAfterDigest),
         settings,
     )
+}
+
+/// A part of a table that nobody else sees.
+struct Apart {
+    table: DynamoTable,
+    name: &'static str,
+}
+
+impl Apart {
+    fn key(&self, key: &Key) -> Key {
+        Key::new(format!("{}/{}", self.name, key.partition), key.sort.clone())
+    }
+}
+
+#[async_trait]
+impl Table for Apart {
+    async fn get(&self, key: &Key, now: Timestamp) -> Result<Option<Item>, TableError> {
+        self.table.get(&self.key(key), now).await
+    }
+
+    async fn query(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Item>, TableError> {
+        let partition = format!("{}/{partition}", self.name);
+        self.table
+            .query(&partition, prefix, after, limit, now)
+            .await
+    }
+
+    async fn transact(&self, mut writes: Vec<Write>, now: Timestamp) -> Result<(), TableError> {
+        for write in &mut writes {
+            match write {
+                Write::Put { key, .. } | Write::Delete { key, .. } | Write::Check { key, .. } => {
+                    *key = self.key(key);
+                }
+            }
+        }
+        self.table.transact(writes, now).await
+    }
+}
+
+async fn lambda() -> aws_sdk_lambda::Client {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(http)
+        .load()
+        .await;
+    aws_sdk_lambda::Client::new(&config)
 }
 
 /// A shape that no other test uses.
@@ -59,10 +139,13 @@ fn run() -> RunId {
 #[tokio::test]
 async fn a_shape_has_one_function_whoever_ensures_it() {
     let shape = shape('a');
-    let (one, two) = (host().await, host().await);
+    let (one, two) = (host("a").await, host("a").await);
     let (first, second) = tokio::join!(one.ensure(&shape), two.ensure(&shape));
     let function = first.unwrap();
     assert_eq!(second.unwrap(), function);
+    let (worked, too) = tokio::join!(one.work(LIMIT), two.work(LIMIT));
+    worked.unwrap();
+    too.unwrap();
     assert_eq!(one.ensure(&shape).await.unwrap(), function);
     assert_eq!(one.memory_mib(function.name.as_str()).await, Ok(1769));
     let larger = FunctionShape {
@@ -74,14 +157,10 @@ async fn a_shape_has_one_function_whoever_ensures_it() {
 
 #[tokio::test]
 async fn invocations_are_not_repeated_and_failures_are_told() {
-    let host = host().await;
+    let host = host("b").await;
     let function = host.ensure(&shape('b')).await.unwrap().name;
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-        .http_client(http)
-        .load()
-        .await;
-    let lambda = aws_sdk_lambda::Client::new(&config);
+    host.work(LIMIT).await.unwrap();
+    let lambda = lambda().await;
     let rules = lambda
         .get_function_event_invoke_config()
         .function_name(function.as_str())
@@ -93,25 +172,33 @@ async fn invocations_are_not_repeated_and_failures_are_told() {
     let told = rules
         .destination_config()
         .and_then(|to| to.on_failure()?.destination());
-    assert_eq!(
-        told,
-        Some("arn:aws:lambda:us-east-1:000000000000:function:who-am-i")
-    );
+    assert_eq!(told, Some(WHO_AM_I));
     let made = lambda
-        .get_function_configuration()
+        .get_function()
         .function_name(function.as_str())
         .send()
         .await
         .unwrap();
+    assert_eq!(made.tags().unwrap()["Sockerless"], "contract");
+    let made = made.configuration().unwrap();
     assert_eq!(made.timeout(), Some(900));
     assert_eq!(made.ephemeral_storage().map(|tmp| tmp.size()), Some(1024));
     assert_eq!(made.environment(), None);
+    assert_eq!(
+        made.logging_config().and_then(|to| to.log_group()),
+        Some("/sockerless/contract/containers")
+    );
 }
 
 #[tokio::test]
 async fn a_new_function_is_waited_for() {
-    let host = host().await;
+    let host = host("c").await;
     let function = host.ensure(&shape('c')).await.unwrap().name;
+    // Nobody has made it: that is no error, it may still be.
+    assert_eq!(host.prepared(&function, Duration::ZERO).await, Ok(false));
+    let (prepared, worked) = tokio::join!(host.prepared(&function, LIMIT), host.work(LIMIT));
+    worked.unwrap();
+    assert_eq!(prepared, Ok(true));
     host.invoke(&function, &run(), Bytes::from_static(b"{}"))
         .await
         .unwrap();
@@ -119,11 +206,13 @@ async fn a_new_function_is_waited_for() {
 
 #[tokio::test]
 async fn deleting_is_idempotent_and_noticed() {
-    let host = host().await;
+    let host = host("d").await;
     let shape = shape('d');
     let function = host.ensure(&shape).await.unwrap().name;
+    host.work(LIMIT).await.unwrap();
     host.delete(&function).await.unwrap();
     host.delete(&function).await.unwrap();
+    host.work(LIMIT).await.unwrap();
     let gone = host
         .invoke(&function, &run(), Bytes::from_static(b"{}"))
         .await;
@@ -132,24 +221,121 @@ async fn deleting_is_idempotent_and_noticed() {
 }
 
 #[tokio::test]
-async fn a_function_deleted_by_somebody_else_is_noticed() {
-    let (one, two) = (host().await, host().await);
+async fn a_function_deleted_by_somebody_else_is_made_again() {
+    let host = host("e").await;
     let shape = shape('e');
-    let function = one.ensure(&shape).await.unwrap().name;
+    let function = host.ensure(&shape).await.unwrap().name;
+    host.work(LIMIT).await.unwrap();
     let payload = Bytes::from_static(b"{}");
-    one.invoke(&function, &run(), payload.clone())
+    host.invoke(&function, &run(), payload.clone())
         .await
         .unwrap();
-    two.delete(&function).await.unwrap();
-    let gone = one.invoke(&function, &run(), payload.clone()).await;
+    let lambda = lambda().await;
+    let deleted = lambda.delete_function().function_name(function.as_str());
+    deleted.send().await.unwrap();
+    let gone = host.invoke(&function, &run(), payload.clone()).await;
     assert_eq!(gone, Err(HostError::NoSuchFunction(function.clone())));
-    one.ensure(&shape).await.unwrap();
-    one.invoke(&function, &run(), payload).await.unwrap();
+    host.ensure(&shape).await.unwrap();
+    host.work(LIMIT).await.unwrap();
+    host.invoke(&function, &run(), payload).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_function_that_lambda_refuses_says_why() {
+    let host = host_with("1", "not the name of a role".into()).await;
+    let shape = shape('1');
+    let function = host.ensure(&shape).await.unwrap().name;
+    host.work(LIMIT).await.unwrap();
+    for refused in [
+        host.prepared(&function, LIMIT).await.map(|_| ()),
+        host.ensure(&shape).await.map(|_| ()),
+    ] {
+        let Err(HostError::Failed(why)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(
+            why.contains(function.as_str()) && why.contains("make"),
+            "{why}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_log_stream_is_read() {
+    const GROUP: &str = "/sockerless/contract/containers";
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(http)
+        .load()
+        .await;
+    let logs = aws_sdk_cloudwatchlogs::Client::new(&config);
+    // Whichever test is first makes it, or Lambda does.
+    let _ = logs.create_log_group().log_group_name(GROUP).send().await;
+    let stream = "2026/01/01/[$LATEST]0123";
+    let made = logs.create_log_stream().log_group_name(GROUP);
+    made.log_stream_name(stream).send().await.unwrap();
+    let now = Clock.now().nanos() / 1_000_000;
+    let lines = (0..100).map(|number| {
+        aws_sdk_cloudwatchlogs::types::InputLogEvent::builder()
+            .timestamp(now + number)
+            .message(format!("line {number}\n"))
+            .build()
+            .unwrap()
+    });
+    let put = logs.put_log_events().log_group_name(GROUP);
+    let put = put.log_stream_name(stream);
+    put.set_log_events(Some(lines.collect()))
+        .send()
+        .await
+        .unwrap();
+
+    let host = host("4").await;
+    let read = async |stream, limit| host.operator_log(&run(), stream, limit).await.unwrap();
+    let all: String = (0..100).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(read(Some(stream), 1 << 20).await, all);
+    // No half of a line.
+    assert_eq!(read(Some(stream), 20).await, "line 98\nline 99\n");
+    assert_eq!(read(Some("none"), 1 << 20).await, "");
+    assert_eq!(read(None, 1 << 20).await, "");
+}
+
+#[tokio::test]
+async fn a_burst_queues_and_is_worked_off() {
+    const MANY: u32 = 200;
+    let host = host("3").await;
+    let shape = |number: u32| FunctionShape {
+        memory_mib: 200 + number,
+        ..shape('3')
+    };
+    // Each is asked for twice, as by two who create containers that are alike.
+    let asked = (0..2 * MANY).map(|turn| {
+        let host = &host;
+        async move { host.ensure(&shape(turn % MANY)).await.unwrap().name }
+    });
+    let names = futures_util::future::join_all(asked).await;
+    let different: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!(different.len(), MANY as usize);
+    assert_eq!(host.count().await.unwrap(), (0, MANY as usize));
+    host.work(Duration::from_secs(300)).await.unwrap();
+    assert_eq!(host.count().await.unwrap(), (MANY as usize, 0));
+    for name in different {
+        assert_eq!(host.prepared(name, Duration::ZERO).await, Ok(true));
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_what_was_used_lately() {
+    let host = host("2").await;
+    let function = host.ensure(&shape('2')).await.unwrap().name;
+    host.work(LIMIT).await.unwrap();
+    let next = host.sweep().await.unwrap();
+    assert!(next.is_some());
+    assert_eq!(host.prepared(&function, Duration::ZERO).await, Ok(true));
 }
 
 #[tokio::test]
 async fn what_lambda_cannot_do_is_refused_with_a_sentence() {
-    let host = host().await;
+    let host = host("f").await;
     for (shape, word) in [
         (
             FunctionShape {

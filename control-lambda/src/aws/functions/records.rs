@@ -1,0 +1,251 @@
+//! What is known of functions, and what is to be done to them, as records over
+//! the [`Table`] port.
+//!
+//! | partition | sort | record |
+//! |---|---|---|
+//! | `FN` | function | [`Function`] |
+//! | `FA` | `all` | mark: functions that are not recorded are to be found and deleted |
+//! | `FW` | function | [`Work`]: one item a function, so that no burst makes two of one |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sockerless_shared::ids::FunctionName;
+use sockerless_shared::timestamp::Timestamp;
+
+use crate::ports::function_host::HostError;
+use crate::ports::table::{Condition, Item, Key, TableError, Write};
+use crate::ports::{Environment, Table};
+
+/// For how long a failure is remembered: who tries again after that may be luckier.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A function that was made, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(super) enum Function {
+    /// It exists, unless somebody else has deleted it.
+    Made {
+        /// When it was last asked for; written now and then, not every time.
+        used: Timestamp,
+    },
+    /// Lambda refused to make it.
+    Failed {
+        /// A sentence.
+        reason: String,
+    },
+}
+
+/// What is to be done to a function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub(super) enum Work {
+    /// Make it.
+    Make {
+        /// The image, as Lambda pulls it.
+        uri: String,
+        /// Its memory in MiB.
+        memory_mib: u32,
+        /// The size of its `/tmp` in MiB.
+        tmp_mib: u32,
+    },
+    /// Delete it.
+    Delete,
+}
+
+/// The records.
+#[derive(Clone)]
+pub(super) struct Records {
+    table: Arc<dyn Table>,
+    environment: Arc<dyn Environment>,
+}
+
+impl Records {
+    pub(super) fn new(table: Arc<dyn Table>, environment: Arc<dyn Environment>) -> Self {
+        Self { table, environment }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.environment.now()
+    }
+
+    pub(super) async fn function(
+        &self,
+        name: &FunctionName,
+    ) -> Result<Option<Function>, HostError> {
+        self.read(&function_key(name)).await
+    }
+
+    pub(super) async fn work(&self, name: &FunctionName) -> Result<Option<Work>, HostError> {
+        self.read(&work_key(name)).await
+    }
+
+    /// Every function, with when it was last used.
+    pub(super) async fn made(&self) -> Result<Vec<(FunctionName, Timestamp)>, HostError> {
+        let found: Vec<(FunctionName, Function)> = self.list(FUNCTIONS, usize::MAX).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(name, function)| match function {
+                Function::Made { used } => Some((name, used)),
+                Function::Failed { .. } => None,
+            })
+            .collect())
+    }
+
+    /// The next pieces of work, at most so many.
+    pub(super) async fn next_work(
+        &self,
+        limit: usize,
+    ) -> Result<Vec<(FunctionName, Work)>, HostError> {
+        self.list(WORK, limit).await
+    }
+
+    /// Notes that functions of which nothing is recorded are to be found and deleted, too.
+    pub(super) async fn ask_to_find(&self, wanted: bool) -> Result<(), HostError> {
+        let write = if wanted {
+            put(find_key(), &(), None, Condition::Always)?
+        } else {
+            delete(find_key())
+        };
+        self.write(vec![write]).await.map_err(table_failed)
+    }
+
+    /// Whether that is still to be done.
+    pub(super) async fn is_to_find(&self) -> Result<bool, HostError> {
+        Ok(self.read::<()>(&find_key()).await?.is_some())
+    }
+
+    /// Asks for work; whatever was asked for before is not wanted any more.
+    pub(super) async fn ask(&self, name: &FunctionName, work: &Work) -> Result<(), HostError> {
+        self.write(vec![put(work_key(name), work, None, Condition::Always)?])
+            .await
+            .map_err(table_failed)
+    }
+
+    /// Notes that a function was asked for.
+    pub(super) async fn used(&self, name: &FunctionName) -> Result<(), HostError> {
+        let made = Function::Made { used: self.now() };
+        let write = put(function_key(name), &made, None, Condition::Present)?;
+        match self.write(vec![write]).await {
+            // It was deleted meanwhile, which whoever invokes it will notice.
+            Ok(()) | Err(TableError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(table_failed(error)),
+        }
+    }
+
+    /// Notes what came of a piece of work: `None` for a function that is gone.
+    pub(super) async fn done(
+        &self,
+        name: &FunctionName,
+        outcome: Option<&Function>,
+    ) -> Result<(), HostError> {
+        let outcome = match outcome {
+            Some(function) => {
+                let expires = match function {
+                    Function::Made { .. } => None,
+                    Function::Failed { .. } => Some(self.now().plus(FAILURE_LIFETIME)),
+                };
+                put(function_key(name), function, expires, Condition::Always)?
+            }
+            None => delete(function_key(name)),
+        };
+        self.write(vec![outcome, delete(work_key(name))])
+            .await
+            .map_err(table_failed)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, HostError> {
+        let found = self
+            .table
+            .get(key, self.now())
+            .await
+            .map_err(table_failed)?;
+        found.map(|item| parse(&item)).transpose()
+    }
+
+    async fn list<T: DeserializeOwned>(
+        &self,
+        partition: &str,
+        limit: usize,
+    ) -> Result<Vec<(FunctionName, T)>, HostError> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        while found.len() < limit {
+            let page = PAGE.min(limit - found.len());
+            let items = self
+                .table
+                .query(partition, "", after.as_deref(), page, self.now())
+                .await
+                .map_err(table_failed)?;
+            let last = items.len() < page;
+            after = items.last().map(|item| item.key.sort.clone());
+            for item in items {
+                if let Ok(name) = item.key.sort.parse() {
+                    found.push((name, parse(&item)?));
+                }
+            }
+            if last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        self.table.transact(writes, self.now()).await
+    }
+}
+
+const FUNCTIONS: &str = "FN";
+const WORK: &str = "FW";
+const PAGE: usize = 256;
+
+fn function_key(name: &FunctionName) -> Key {
+    Key::new(FUNCTIONS, name.as_str())
+}
+
+fn work_key(name: &FunctionName) -> Key {
+    Key::new(WORK, name.as_str())
+}
+
+fn find_key() -> Key {
+    Key::new("FA", "all")
+}
+
+fn put<T: Serialize>(
+    key: Key,
+    record: &T,
+    expires: Option<Timestamp>,
+    condition: Condition,
+) -> Result<Write, HostError> {
+    let body = serde_json::to_vec(record).map_err(|error| HostError::Failed(error.to_string()))?;
+    Ok(Write::Put {
+        key,
+        body: Bytes::from(body),
+        expires,
+        condition,
+    })
+}
+
+fn delete(key: Key) -> Write {
+    Write::Delete {
+        key,
+        condition: Condition::Always,
+    }
+}
+
+fn parse<T: DeserializeOwned>(item: &Item) -> Result<T, HostError> {
+    serde_json::from_slice(&item.body).map_err(|error| {
+        HostError::Failed(format!(
+            "the record of function {} cannot be read: {error}",
+            item.key.sort
+        ))
+    })
+}
+
+fn table_failed(error: TableError) -> HostError {
+    HostError::Failed(error.to_string())
+}

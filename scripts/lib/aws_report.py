@@ -1,0 +1,253 @@
+"""What a meter has written down, for people.
+
+    aws_report.py cost FILE BEGIN END TITLE   a table of what was billed in between
+                                              (seconds since 1970), and its price
+    aws_report.py check FILE BEGIN END        fails where one attached `docker run --rm`
+                                              is over its budget
+    aws_report.py document FILE [BEGIN END TITLE]…   docs/cost.md
+    aws_report.py permissions FILE            the actions that the policies grant and
+                                              nobody used; fails on any without a reason
+"""
+
+import collections
+import json
+import pathlib
+import re
+import sys
+
+POLICIES = pathlib.Path(__file__).parents[2] / "terraform" / "policies"
+
+# Dollars (us-east-1, on demand).
+PRICES = {
+    "http-api": 1.00e-6,
+    "websocket messages": 1.00e-6,
+    "dynamodb writes": 0.625e-6,
+    "dynamodb reads": 0.125e-6,
+    "lambda requests": 0.20e-6,
+    # One invocation of the control function: 512 MiB for 20 ms.
+    "control function": 0.5 * 0.020 * 16.6667e-6,
+    "s3 writes": 5.0e-6,
+    "s3 reads": 0.4e-6,
+    "scheduler": 1.0e-6,
+}
+
+# Milliseconds that a call takes in one region, warm: assumptions, from AWS's own
+# figures and many people's measurements, not from an emulator.
+LATENCIES = {
+    "http-api": 25,
+    "websocket": 10,
+    "dynamodb": 5,
+    "lambda": 15,
+    "s3": 25,
+    "scheduler": 30,
+}
+
+# A container's memory and price: 1,769 MiB, x86_64.
+GB = 1769 / 1024
+GB_SECOND = 16.6667e-6
+
+# Both ends of the relay are connected while it runs, and say that they live.
+CONNECTION_MINUTE = 0.25e-6
+HEARTBEATS_PER_MINUTE = 2
+
+# For one attached `docker run --rm` on a function that exists: what it is to cost,
+# and what it costs by now, with room for the repetitions of a busy machine. More fails.
+GOAL = {"http-api": 8, "websocket messages": 30, "dynamodb writes": 25}
+GOAL_DOLLARS = 0.00006
+LIMITS = {"http-api": 8, "websocket messages": 70, "dynamodb writes": 64}
+LIMIT_DOLLARS = 0.00014
+
+# Granted, and not used by this test.
+REASONS = {
+    "s3:AbortMultipartUpload": "an upload in parts breaks off only when its sender does",
+    "s3:ListBucket": "without it S3 says 403 of an object that is not there, instead of 404",
+    "ecr:BatchGetImage": "what Lambda reads for whoever makes a function; the emulator does not ask",
+    "ecr:GetDownloadUrlForLayer": "what Lambda reads for whoever makes a function, and what ECR's registry asks for a download",
+    "ecr:BatchCheckLayerAvailability": "what ECR's registry asks for a HEAD of a blob",
+    "ecr:InitiateLayerUpload": "what ECR's registry asks for an upload",
+    "ecr:UploadLayerPart": "what ECR's registry asks for an upload",
+    "ecr:CompleteLayerUpload": "what ECR's registry asks for an upload",
+    "ecr:PutImage": "what ECR's registry asks for a PUT of a manifest",
+    "iam:PassRole": "asked with CreateFunction and CreateSchedule",
+    "lambda:TagResource": "asked with CreateFunction, for its tags",
+    "logs:CreateLogStream": "Lambda's own doing, in the function's role",
+    "logs:PutLogEvents": "Lambda's own doing, in the function's role",
+    "logs:GetLogEvents": "for agents that died where Lambda names their log stream; the emulator names none to image functions (a contract test reads one)",
+    "sts:AssumeRole": "Lambda's and the scheduler's own doing",
+    "dynamodb:ConditionCheckItem": "a condition on an item that is not written: when images are tagged and removed at once",
+    "ecr:BatchDeleteImage": "`docker rmi`, which this test leaves to others",
+    "ecr:ListImages": "`docker rmi`, which this test leaves to others",
+}
+
+
+def read(path, begin=0, end=float("inf")):
+    for line in pathlib.Path(path).read_text().splitlines():
+        entry = json.loads(line)
+        if begin <= entry["at"] <= end:
+            yield entry
+
+
+def totals(entries):
+    """What is billed, by AWS's units."""
+    total = collections.Counter()
+    for entry in entries:
+        service, operation, units = entry["service"], entry["operation"], entry["units"]
+        if service == "http-api":
+            total["http-api"] += units
+        elif service == "websocket":
+            if operation != "connect":
+                total["websocket messages"] += units
+        elif service == "dynamodb":
+            reads = operation in ("GetItem", "Query", "BatchGetItem")
+            total["dynamodb reads" if reads else "dynamodb writes"] += units
+        elif service == "s3":
+            total["s3 writes" if operation in ("PUT", "POST") else "s3 reads"] += units
+        elif service == "scheduler":
+            total["scheduler"] += units
+        elif (service, operation) == ("lambda", "Invoke"):
+            total["lambda requests"] += units
+        # Each request of either API is an invocation of the control function.
+        if service == "http-api" or (service == "websocket" and operation != "posted"):
+            total["lambda requests"] += 1
+            total["control function"] += 1
+    return total
+
+
+def dollars(total):
+    return sum(PRICES[what] * count for what, count in total.items())
+
+
+def cost(path, begin, end, title):
+    entries = list(read(path, float(begin), float(end)))
+    print(f"### {title}\n")
+    print("| service | operation | calls | billed units |")
+    print("|---|---|--:|--:|")
+    calls, units = collections.Counter(), collections.Counter()
+    for entry in entries:
+        kind = (entry["service"], entry["operation"])
+        calls[kind] += 1
+        units[kind] += entry["units"]
+    for (service, operation), count in sorted(calls.items()):
+        print(f"| {service} | {operation} | {count} | {units[service, operation]} |")
+    total = totals(entries)
+    listed = ", ".join(f"{total[what]} {what}" for what in PRICES if total[what])
+    print(f"\nBilled: {listed}: ${dollars(total):.8f}\n")
+
+
+def latency_ms(entries):
+    """As if every call waited for the one before."""
+    return sum(LATENCIES.get(entry["service"], 0) for entry in entries)
+
+
+def document(path, *spans):
+    """All of docs/cost.md."""
+    print("# What it costs\n")
+    print(
+        "Written by `SOCKERLESS_COST_FILE=docs/cost.md make test-aws`: the calls are counted at the\n"
+        "emulator by a meter that everybody goes through; the prices are AWS's for us-east-1, the\n"
+        "milliseconds a call are assumed (below). Reads of DynamoDB count as one unit each. Not in it:\n"
+        "the free tier, and the transfer of data out of AWS.\n"
+    )
+    spans = list(zip(spans[::3], spans[1::3], spans[2::3]))
+    for begin, end, title in spans:
+        cost(path, begin, end, title)
+        entries = list(read(path, float(begin), float(end)))
+        print(f"At most {latency_ms(entries)} ms, if every call waited for the one before.\n")
+    begin, end, _ = spans[0]
+    run = dollars(totals(read(path, float(begin), float(end))))
+    print("## The goal of one run\n")
+    print("| | counted | goal |")
+    print("|---|--:|--:|")
+    counted = totals(read(path, float(begin), float(end)))
+    for what, goal in GOAL.items():
+        print(f"| {what} | {counted[what]} | {goal} |")
+    print(f"| dollars | {run:.6f} | {GOAL_DOLLARS:.6f} |\n")
+    print("## Dollars\n")
+    print("| a container of 1,769 MiB | GB-seconds | all else | together |")
+    print("|---|--:|--:|--:|")
+    for name, seconds in (("10 s", 10), ("10 min", 600)):
+        own = GB * seconds * GB_SECOND
+        beats = HEARTBEATS_PER_MINUTE * (PRICES["websocket messages"] + PRICES["lambda requests"] + PRICES["control function"])
+        more = run + seconds / 60 * (2 * CONNECTION_MINUTE + beats)
+        print(f"| {name} | ${own:.6f} | ${more:.6f} | ${own + more:.6f} |")
+    print("| idle | $0 | $0 | $0 |\n")
+    print(
+        "Idle are: no frontend connected. One that is connected costs $0.25 a million minutes. What is\n"
+        "stored costs by the month: images in ECR $0.10 a GB, the bucket $0.023 a GB, the table $0.25 a GB,\n"
+        "logs $0.50 a GB when they are written.\n"
+    )
+    print("## Milliseconds a call\n")
+    print("| service | assumed |")
+    print("|---|--:|")
+    for service, ms in LATENCIES.items():
+        print(f"| {service} | {ms} |")
+
+
+def check(path, begin, end):
+    total = totals(read(path, float(begin), float(end)))
+    over = [
+        f"{total[what]} {what}, where {limit} are allowed"
+        for what, limit in LIMITS.items()
+        if total[what] > limit
+    ]
+    if dollars(total) > LIMIT_DOLLARS:
+        over.append(f"${dollars(total):.6f}, where ${LIMIT_DOLLARS:.6f} are allowed")
+    for what, goal in GOAL.items():
+        if total[what] > goal:
+            print(f"not there yet: {total[what]} {what}, and the goal is {goal}", file=sys.stderr)
+    for sentence in over:
+        print(f"over the budget of one `docker run --rm`: {sentence}", file=sys.stderr)
+    sys.exit(bool(over))
+
+
+def actions(entry):
+    """The permissions that a call needs."""
+    service, operation = entry["service"], entry["operation"]
+    if service == "dynamodb":
+        kinds = re.findall("Update|Delete|Put|ConditionCheck", operation)
+        if operation.startswith("Transact"):
+            return [f"dynamodb:{kind}Item" for kind in kinds]
+        return [f"dynamodb:{operation}"]
+    if service == "http-api":
+        return ["execute-api:Invoke"]
+    if service == "websocket":
+        return ["execute-api:ManageConnections"] if operation == "posted" else []
+    if service == "s3":
+        names = {"GET": "GetObject", "PUT": "PutObject", "POST": "PutObject", "DELETE": "DeleteObject"}
+        return [f"s3:{names[operation]}"] if operation in names else []
+    if service == "lambda":
+        return {
+            "Invoke": ["lambda:InvokeFunction"],
+            "POST functions": ["lambda:CreateFunction"],
+            "DELETE functions": ["lambda:DeleteFunction"],
+            "GET functions": ["lambda:ListFunctions"],
+            "GET functions/configuration": ["lambda:GetFunctionConfiguration"],
+            "PUT functions/event-invoke-config": ["lambda:PutFunctionEventInvokeConfig"],
+        }.get(operation, [])
+    if service == "scheduler":
+        names = {"POST": "CreateSchedule", "PUT": "UpdateSchedule", "DELETE": "DeleteSchedule"}
+        return [f"scheduler:{names[operation]}"] if operation in names else []
+    if service.startswith("amazonec2containerregistry"):
+        return [f"ecr:{operation}"]
+    return [f"{service}:{operation}"]
+
+
+def permissions(path):
+    granted = set()
+    for file in POLICIES.glob("*.json"):
+        # Networks and what other services may do are not this test's.
+        if "vpc" in file.name or file.name in ("bucket.json", "repository.json"):
+            continue
+        for statement in json.loads(file.read_text())["Statement"]:
+            listed = statement["Action"]
+            granted.update([listed] if isinstance(listed, str) else listed)
+    used = {action for entry in read(path) for action in actions(entry)}
+    unused = sorted(granted - used)
+    for action in unused:
+        print(f"granted and not used: {action}: {REASONS.get(action, 'no reason is known')}")
+    sys.exit(any(action not in REASONS for action in unused))
+
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    {"cost": cost, "check": check, "document": document, "permissions": permissions}[command](*arguments)
