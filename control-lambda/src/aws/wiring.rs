@@ -49,6 +49,8 @@ pub struct Plane {
     pub control: Arc<Control>,
     /// What its containers are.
     pub host: Arc<LambdaHost>,
+    /// Its own invocations.
+    pub jobs: Arc<SelfInvocation>,
     /// Clock and randomness.
     pub environment: Arc<dyn Environment>,
     /// Where frontends connect.
@@ -94,6 +96,7 @@ impl Plane {
             platform(&settings.architecture),
             limits,
         );
+        let jobs = Arc::new(SelfInvocation::new(sdk, settings.function_arn));
         let parts = Parts {
             store: Store::new(table, Arc::clone(&environment)),
             environment: Arc::clone(&environment),
@@ -104,7 +107,7 @@ impl Plane {
                 settings.bucket,
                 Arc::clone(&environment),
             )),
-            jobs: Arc::new(SelfInvocation::new(sdk, settings.function_arn)),
+            jobs: Arc::clone(&jobs) as Arc<_>,
             images,
         };
         let config = Config {
@@ -118,6 +121,7 @@ impl Plane {
         Ok(Self {
             control: Arc::new(Control::new(parts, config)),
             host,
+            jobs,
             environment,
             relay_url: settings.relay_url,
         })

@@ -30,6 +30,15 @@ impl Control {
             Job::Commit { commit, answer } => {
                 told(crate::api::images::commit::carry_out(self, &commit, answer).await);
             }
+            Job::Restart {
+                namespace,
+                container,
+                ended,
+            } => {
+                if let Err(error) = self.restart_due(&namespace, &container, ended).await {
+                    tracing::warn!(%container, %error, "a restart failed; the sweep tries again");
+                }
+            }
         }
     }
 }

@@ -32,6 +32,31 @@ impl Control {
                 }
             }
         }
+        self.start_with_host().await
+    }
+
+    /// Starts what its policy wants to run. What waited to be started again waits no longer.
+    async fn start_with_host(&self) -> Result<(), EngineError> {
+        for (namespace, id) in self.store.restarted_containers().await? {
+            let Some(found) = self.store.container(&namespace, &id).await? else {
+                continue;
+            };
+            let lifecycle = &found.record.lifecycle;
+            let waiting = lifecycle
+                .run
+                .as_ref()
+                .filter(|_| lifecycle.phase == Phase::Restarting);
+            if let Some(run) = waiting {
+                self.restart_due(&namespace, &id, run.id.clone()).await?;
+            } else if lifecycle.starts_with_its_host() {
+                match self.start(&found.record).await {
+                    Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(container = %id, %error, "a container could not be started again");
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -66,6 +91,7 @@ impl Control {
             let input = Input::Stop {
                 signal: spec.stop_signal,
                 timeout_s: Some(spec.stop_timeout_s),
+                by_hand: false,
             };
             match self.apply(&namespace, &id, input).await {
                 Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
@@ -87,7 +113,11 @@ impl Control {
             if let Some(found) = self.store.container(&namespace, &id).await? {
                 count += match found.record.lifecycle.phase {
                     Phase::Starting | Phase::Running | Phase::Paused => 1,
-                    Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => 0,
+                    Phase::Created
+                    | Phase::Restarting
+                    | Phase::Exited
+                    | Phase::Removing
+                    | Phase::Dead => 0,
                 };
             }
         }

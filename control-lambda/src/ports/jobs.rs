@@ -1,8 +1,10 @@
 //! Work that outlasts a request: done by an asynchronous self-invocation, or a task.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use sockerless_shared::ids::{AnswerId, Namespace};
+use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
 use thiserror::Error;
 
 use crate::store::runs::Commit;
@@ -29,6 +31,15 @@ pub enum Job {
         /// Where the image's id goes.
         answer: AnswerId,
     },
+    /// Starting a container again, as its policy wants.
+    Restart {
+        /// Whose.
+        namespace: Namespace,
+        /// Which.
+        container: ContainerId,
+        /// The run that ended; a restart after any other is not meant.
+        ended: RunId,
+    },
 }
 
 /// Why a job was not accepted.
@@ -44,4 +55,11 @@ pub trait Jobs: Send + Sync {
     /// # Errors
     /// When it was not accepted.
     async fn submit(&self, job: Job) -> Result<(), JobError>;
+
+    /// Accepts a job that is carried out about this much later. Should whoever waits die
+    /// meanwhile, it is not carried out: the sweep makes that good.
+    ///
+    /// # Errors
+    /// When it was not accepted.
+    async fn submit_later(&self, job: Job, delay: Duration) -> Result<(), JobError>;
 }

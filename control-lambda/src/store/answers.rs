@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use sockerless_shared::answer::Part;
 use sockerless_shared::ids::{AnswerId, PeerId};
 
-use super::{ATTEMPTS, Store, StoreError, put_until};
+use super::events::Subscription;
+use super::{ATTEMPTS, Store, StoreError, Versioned, put_until};
 use crate::ports::table::{Condition, Key, Write};
 
 /// How long an answer is kept whose frontend is not heard of again.
@@ -20,6 +21,9 @@ pub struct Meta {
     pub peer: PeerId,
     /// The number of the next part.
     pub next: u64,
+    /// What it listens to, if it goes on for as long as its client does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<Box<Subscription>>,
 }
 
 impl Store {
@@ -36,6 +40,7 @@ impl Store {
         let meta = Meta {
             peer: peer.clone(),
             next: given,
+            subscription: None,
         };
         let expires = Some(self.environment.now().plus(LIFETIME));
         self.write(vec![put_until(
@@ -52,7 +57,18 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn answer(&self, id: &AnswerId) -> Result<Option<Meta>, StoreError> {
-        Ok(self.read(&meta_key(id)).await?.map(|found| found.record))
+        Ok(self.answer_versioned(id).await?.map(|found| found.record))
+    }
+
+    /// The answer's meta record with its version.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn answer_versioned(
+        &self,
+        id: &AnswerId,
+    ) -> Result<Option<Versioned<Meta>>, StoreError> {
+        self.read(&meta_key(id)).await
     }
 
     /// Stores the next parts of an answer. Returns for whom they are and the
@@ -70,7 +86,11 @@ impl Store {
             let Some(found) = self.read::<Meta>(&meta_key(id)).await? else {
                 return Ok(None);
             };
-            let Meta { peer, next: first } = found.record;
+            let Meta {
+                peer,
+                next: first,
+                subscription,
+            } = found.record;
             let mut writes = Vec::with_capacity(parts.len() + 1);
             let mut next = first;
             for part in parts {
@@ -85,6 +105,7 @@ impl Store {
             let meta = Meta {
                 peer: peer.clone(),
                 next,
+                subscription,
             };
             writes.push(put_until(
                 meta_key(id),
@@ -110,8 +131,9 @@ impl Store {
         id: &AnswerId,
         from: u64,
     ) -> Result<Vec<(u64, Part)>, StoreError> {
+        let before = from.checked_sub(1).map(|number| part_key(id, number).sort);
         let found = self
-            .list::<Part>(&format!("A#{id}"), "p#", usize::MAX)
+            .list_after::<Part>(&format!("A#{id}"), "p#", before, usize::MAX)
             .await?;
         Ok(found
             .into_iter()
@@ -147,10 +169,10 @@ impl Store {
     }
 }
 
-fn meta_key(id: &AnswerId) -> Key {
+pub(super) fn meta_key(id: &AnswerId) -> Key {
     Key::new(format!("A#{id}"), "meta")
 }
 
-fn part_key(id: &AnswerId, number: u64) -> Key {
+pub(super) fn part_key(id: &AnswerId, number: u64) -> Key {
     Key::new(format!("A#{id}"), format!("p#{number:020}"))
 }
