@@ -11,6 +11,7 @@ mod container;
 mod deadline;
 mod files;
 mod harden;
+mod health;
 mod net;
 mod note;
 mod oom;

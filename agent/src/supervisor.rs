@@ -25,6 +25,7 @@ use crate::deadline::TimeLimit;
 use crate::files::kept::keep;
 use crate::files::layers::Layers;
 use crate::harden;
+use crate::health::Prober;
 use crate::net::http::put_file;
 use crate::note::note;
 use crate::oom::OomWatch;
@@ -197,6 +198,8 @@ struct Ended {
     time_limit: bool,
     /// Whether somebody asked for SIGKILL.
     killed: bool,
+    /// Whether it was asked to stop, and had SIGKILL when its grace was over.
+    grace_over: bool,
 }
 
 impl Run<'_> {
@@ -214,13 +217,14 @@ impl Run<'_> {
         ));
         let outcome = match laid.map_err(start_failure).and_then(|()| self.start(&log)) {
             Ok((container, running)) => {
+                let started = clock::now();
                 drop(self.link.report(Report::Started {
-                    at: clock::now(),
+                    at: started,
                     pid: container.pid.as_raw().unsigned_abs(),
                 }));
                 self.phase
                     .send_replace(Phase::Running(Arc::clone(&container)));
-                self.run(&container, running, &oom).await
+                self.run(&container, running, started, &oom).await
             }
             Err(failure) => {
                 let report = Report::StartFailed {
@@ -277,10 +281,16 @@ impl Run<'_> {
         &mut self,
         container: &Arc<Container>,
         running: Running,
+        started: Timestamp,
         oom: &OomWatch,
     ) -> Outcome {
         let Running { exit, mut readers } = running;
-        let ended = self.supervise(container, exit).await;
+        let prober = Prober::begin(container, &self.link, started);
+        let ended = self.supervise(container, exit, prober.as_ref()).await;
+        let health = match prober {
+            Some(prober) => Some(prober.end().await),
+            None => None,
+        };
         let all_gone = kill_all(&container.reaper).await;
         let reading = async { while readers.join_next().await.is_some() {} };
         if all_gone {
@@ -298,6 +308,7 @@ impl Run<'_> {
             code: ended.code,
             oom_killed: oom.seen(ended.code == 128 + libc::SIGKILL && !ended.killed),
             time_limit: ended.time_limit,
+            grace_over: ended.grace_over,
         };
         let logs = self.store_log(&container.spool).await;
         let kept = match &self.invocation.kept.keep_url {
@@ -310,6 +321,7 @@ impl Run<'_> {
                 status,
                 logs,
                 kept,
+                health,
             })
             .await;
         self.phase.send_replace(Phase::Ended(Arc::clone(container)));
@@ -321,10 +333,12 @@ impl Run<'_> {
         &mut self,
         container: &Arc<Container>,
         mut exit: tokio::sync::oneshot::Receiver<i32>,
+        prober: Option<&Prober>,
     ) -> Ended {
         let mut kill_at: Option<Instant> = None;
         let mut time_limit = false;
         let mut killed = false;
+        let (mut asked, mut grace_over) = (false, false);
         loop {
             let killing = async {
                 match kill_at {
@@ -339,15 +353,23 @@ impl Run<'_> {
                     code: code.unwrap_or(255),
                     time_limit,
                     killed,
+                    grace_over,
                 },
                 event = self.wanted.recv() => match event {
                     Some(LinkEvent::Command(id, Command::Stop { signal, timeout_s })) => {
                         let result = container.ask_to_stop(signal);
+                        asked = true;
                         if result.is_ok() && let Some(seconds) = timeout_s {
                             let at = Instant::now() + Duration::from_secs(seconds.into());
                             kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
                         }
                         self.link.done(id, result.err());
+                    }
+                    Some(LinkEvent::Command(id, Command::Probe { on })) => {
+                        if let Some(prober) = prober {
+                            prober.switch(on);
+                        }
+                        self.link.done(id, None);
                     }
                     Some(LinkEvent::Command(id, command)) => {
                         killed |= command == Command::Kill { signal: libc::SIGKILL };
@@ -363,6 +385,7 @@ impl Run<'_> {
                 () = killing => {
                     kill_at = None;
                     killed = true;
+                    grace_over = asked;
                     let _ = container.signal(libc::SIGKILL);
                 }
                 () = sleep_until(self.times.stop), if !time_limit => {
@@ -379,6 +402,7 @@ impl Run<'_> {
         let result = match command {
             // Needs the loop's own state; handled there.
             Command::Stop { signal, .. } => container.ask_to_stop(signal),
+            Command::Probe { .. } => Ok(()),
             Command::Kill { signal } => container.signal(signal),
             Command::Resize { size } => container.resize(size),
             Command::ResizeExec { exec, size } => container.resize_exec(&exec, size),

@@ -76,6 +76,10 @@ impl Jobs for Idle {
     async fn submit(&self, _: Job) -> Result<(), JobError> {
         Ok(())
     }
+
+    async fn submit_later(&self, _: Job, _: std::time::Duration) -> Result<(), JobError> {
+        Ok(())
+    }
 }
 
 /// A control plane and what it lives on.

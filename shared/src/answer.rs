@@ -11,7 +11,7 @@
 //! | deferred (`start`, `pull`) | none yet; later head, data, end |
 //! | ask (cp, stats, top) | [`Part::Ask`], at once or when the agent is there |
 //! | stream (attach, exec, logs -f) | head; then [`Part::Stream`], at once or when the agent is there |
-//! | subscription (`wait`, `events`) | head; later data … end |
+//! | subscription (`wait`, `events`) | head; perhaps [`Part::EndAfter`]; later data … end |
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,12 @@ pub enum Part {
         target: StreamTarget,
         /// Headers beside the agent's own.
         headers: Vec<(String, String)>,
+    },
+    /// The response is complete this much later, whatever comes until then. The control
+    /// plane, which sleeps meanwhile, need not wake up for it.
+    EndAfter {
+        /// Milliseconds.
+        ms: u64,
     },
     /// The response is complete.
     End,

@@ -6,6 +6,7 @@
 //! number, knows AWS, Docker's JSON, or an async runtime; callers bring those.
 
 pub mod answer;
+pub mod health;
 pub mod ids;
 pub mod lifecycle;
 pub mod logs;

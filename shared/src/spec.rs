@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::Healthcheck;
+
 /// Where a container runs. See Docker's `--runtime`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +82,9 @@ pub struct ContainerSpec {
     /// `--read-only`: nobody writes to the root, be it that the agent could.
     #[serde(default)]
     pub read_only_root: bool,
+    /// How its health is probed, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
 }
 
 /// What every process of a container is given and denied, the main one and those of

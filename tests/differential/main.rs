@@ -13,8 +13,10 @@
 
 mod attach_ws;
 mod cp;
+mod events;
 mod exec;
 mod files;
+mod health;
 mod images;
 mod lifecycle;
 mod list;
@@ -23,12 +25,14 @@ mod networks;
 mod pause;
 mod prunes;
 mod registry;
+mod restart_policy;
 mod run;
 mod run_flags;
 mod stats;
 mod streams;
 mod system;
 mod top;
+mod update;
 mod volumes;
 
 use std::process::ExitCode;
@@ -59,6 +63,10 @@ fn scenarios() -> Vec<Scenario> {
         stats::scenarios(),
         top::scenarios(),
         list::scenarios(),
+        events::scenarios(),
+        restart_policy::scenarios(),
+        health::scenarios(),
+        update::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -171,6 +171,57 @@ fn sigterm_stops_what_runs_and_ends_with_success() {
     assert_eq!(subject.docker(&["logs", "obedient"]), "ready\nbye\n");
 }
 
+/// As with `dockerd`: what ran runs again, and so does what was stopped, if its policy is
+/// `always`.
+#[test]
+fn what_its_policy_wants_runs_again_when_the_daemon_does() {
+    let mut subject = Subject::start(Runtime::Function);
+    for (name, policy) in [
+        ("always", "always"),
+        ("unless", "unless-stopped"),
+        ("no", "no"),
+        ("stopped-always", "always"),
+        ("stopped-unless", "unless-stopped"),
+    ] {
+        subject.docker(&[
+            "run",
+            "--detach",
+            "--restart",
+            policy,
+            "--name",
+            name,
+            "busybox",
+            "sleep",
+            "1000",
+        ]);
+    }
+    let stopped = ["stopped-always", "stopped-unless"];
+    for end in [Subject::end, Subject::kill] {
+        subject.docker(&["stop", "--time", "0", stopped[0], stopped[1]]);
+        end(&mut subject);
+        subject.begin();
+        for name in ["always", "unless", stopped[0]] {
+            let deadline = Instant::now() + LIMIT;
+            loop {
+                let (_, found) = subject.get(&format!("/containers/{name}/json"));
+                if found["State"]["Status"] == "running" {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{name}: {}", found["State"]);
+            }
+        }
+        for name in ["no", stopped[1]] {
+            let (_, found) = subject.get(&format!("/containers/{name}/json"));
+            assert_eq!(found["State"]["Status"], "exited", "{name}");
+        }
+        subject.docker(&["start", "no", stopped[1]]);
+    }
+    subject.docker(&[
+        "rm", "--force", "always", "unless", "no", stopped[0], stopped[1],
+    ]);
+    subject.is_well();
+}
+
 #[test]
 fn only_the_owner_may_use_the_socket() {
     use std::os::unix::fs::PermissionsExt;

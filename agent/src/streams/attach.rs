@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sockerless_shared::protocol::control::Deed;
 use sockerless_shared::protocol::stdcopy::OutputStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -29,6 +30,8 @@ enum Left {
     /// The client typed the detach keys, or ended an input that does not end the
     /// process's: Docker ends the attach.
     Detached,
+    /// It typed the keys for that.
+    DetachedByKeys,
     /// The client is gone.
     Gone,
 }
@@ -74,6 +77,10 @@ where
     };
     match left {
         Left::Detached => Ok(()),
+        Left::DetachedByKeys => {
+            session.did(Deed::Detached { exec: None });
+            Ok(())
+        }
         Left::Gone => {
             if let Some(stdin) = stdin.filter(|_| closes_stdin(&container)) {
                 stdin.close().await;
@@ -146,7 +153,7 @@ async fn input<R: AsyncRead + Unpin>(
         let typed = keys.typed(&buffer[..read]);
         pass(container, stdin, &typed.input).await;
         if typed.detached {
-            return Left::Detached;
+            return Left::DetachedByKeys;
         }
     }
 }

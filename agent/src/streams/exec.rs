@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sockerless_shared::ids::ExecId;
-use sockerless_shared::protocol::control::{Report, StartFailure};
+use sockerless_shared::protocol::control::{Deed, Report, StartFailure};
 use sockerless_shared::protocol::stdcopy::OutputStream;
 use sockerless_shared::spec::ProcessSpec;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -40,6 +40,15 @@ enum NotRun {
     Repeated(String),
     /// It could not be started; the exit code is reported already.
     Failed(StartFailure),
+}
+
+/// How a client left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Its input ended, and with it the stream.
+    AtEnd,
+    /// By the keys for that.
+    ByKeys,
 }
 
 /// Runs a process and carries its streams. When the client goes away, the
@@ -86,7 +95,7 @@ where
         Some(pieces),
         session.link.clone(),
         container,
-        options.exec,
+        options.exec.clone(),
     ));
     accept(send).await?;
     let tty = options.process.tty;
@@ -102,7 +111,11 @@ where
         result = output => result,
         result = input(stdin.as_deref(), tty, &options.detach_keys, recv, echo) => {
             close_unless_tty(stdin.as_deref(), tty).await;
-            result
+            if result? == Left::ByKeys {
+                let exec = Some(options.exec);
+                session.did(Deed::Detached { exec });
+            }
+            Ok(())
         }
         () = gone => {
             close_unless_tty(stdin.as_deref(), tty).await;
@@ -185,7 +198,7 @@ async fn input<R: AsyncRead + Unpin>(
     detach_keys: &[u8],
     mut recv: R,
     echo: mpsc::WeakSender<Piece>,
-) -> Result<(), Gone> {
+) -> Result<Left, Gone> {
     let mut keys = DetachKeys::new(detach_keys);
     let mut buffer = vec![0; 32 * 1024];
     loop {
@@ -200,7 +213,7 @@ async fn input<R: AsyncRead + Unpin>(
             pass(stdin, &keys.rest(), &echo).await;
             if tty {
                 // As in Docker, where a terminal's input that ends ends the stream.
-                return Ok(());
+                return Ok(Left::AtEnd);
             }
             stdin.close().await;
             std::future::pending::<()>().await;
@@ -208,7 +221,7 @@ async fn input<R: AsyncRead + Unpin>(
         let typed = keys.typed(&buffer[..read]);
         pass(stdin, &typed.input, &echo).await;
         if typed.detached {
-            return Ok(());
+            return Ok(Left::ByKeys);
         }
     }
 }

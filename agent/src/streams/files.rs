@@ -193,13 +193,13 @@ pub(super) async fn stat<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Sends an archive of what is at a path.
+/// Sends an archive of what is at a path; whether there was something to send.
 pub(super) async fn get<W: AsyncWrite + Unpin>(
     session: &Session,
     container: &str,
     given: &str,
     send: &mut W,
-) -> Result<(), Gone> {
+) -> Result<bool, Gone> {
     let begun = place(session).await.and_then(|(place, root)| {
         let path = absolute(given);
         let found = find(&place, &root, container, &path)?;
@@ -216,9 +216,10 @@ pub(super) async fn get<W: AsyncWrite + Unpin>(
     match begun {
         Ok((head, root, found, name)) => {
             answer(send, head).await?;
-            archive(root, found, name, false, send, &session.active).await
+            archive(root, found, name, false, send, &session.active).await?;
+            Ok(true)
         }
-        Err(failure) => fail(send, failure).await,
+        Err(failure) => refused_to(send, failure).await,
     }
 }
 
@@ -226,7 +227,7 @@ pub(super) async fn get<W: AsyncWrite + Unpin>(
 pub(super) async fn export<W: AsyncWrite + Unpin>(
     session: &Session,
     send: &mut W,
-) -> Result<(), Gone> {
+) -> Result<bool, Gone> {
     let begun = place(session).await.and_then(|(place, root)| {
         place.check(&[])?;
         // What is mounted there is no part of it.
@@ -241,9 +242,10 @@ pub(super) async fn export<W: AsyncWrite + Unpin>(
     match begun {
         Ok((root, found)) => {
             answer(send, Head::ok("application/octet-stream")).await?;
-            archive(root, found, Vec::new(), true, send, &session.active).await
+            archive(root, found, Vec::new(), true, send, &session.active).await?;
+            Ok(true)
         }
-        Err(failure) => fail(send, failure).await,
+        Err(failure) => refused_to(send, failure).await,
     }
 }
 
@@ -330,7 +332,7 @@ pub(super) async fn put<R, W>(
     owner: Option<&str>,
     mut recv: R,
     send: &mut W,
-) -> Result<(), Gone>
+) -> Result<bool, Gone>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin,
@@ -363,7 +365,7 @@ where
     });
     let (place, found, options) = match begun {
         Ok(begun) => begun,
-        Err(failure) => return fail(send, failure).await,
+        Err(failure) => return refused_to(send, failure).await,
     };
     let (pieces, received) = mpsc::channel::<io::Result<Bytes>>(WAITING_PIECES);
     let mut extraction = spawn_blocking(move || extract(Received::new(received), &found, options));
@@ -398,22 +400,27 @@ where
             if let Some(keeper) = &place.keeper
                 && let Err(failure) = keeper.keep().await
             {
-                return fail(send, failure).await;
+                return refused_to(send, failure).await;
             }
-            done(send).await
+            done(send).await.map(|()| true)
         }
         Ok(Err(error)) => {
             let failure = extraction_failure(&place, container, given, &error);
-            fail(send, failure).await
+            refused_to(send, failure).await
         }
         Err(_) => {
-            fail(
+            refused_to(
                 send,
                 Failure::new(500, "the archive could not be extracted"),
             )
             .await
         }
     }
+}
+
+/// Sends an error: nothing was done.
+async fn refused_to<W: AsyncWrite + Unpin>(send: &mut W, failure: Failure) -> Result<bool, Gone> {
+    fail(send, failure).await.map(|()| false)
 }
 
 fn extraction_failure(place: &Place, container: &str, path: &str, error: &ExtractError) -> Failure {

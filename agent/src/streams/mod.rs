@@ -21,11 +21,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sockerless_shared::ids::RunId;
+use sockerless_shared::protocol::control::{Deed, Report};
 use sockerless_shared::protocol::mac::Key;
 use sockerless_shared::quic::{CLIENT_GONE, RelayEndpoint, quinn};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::clock;
 use crate::container::Container;
 use crate::relay::Link;
 
@@ -80,6 +82,19 @@ impl Session {
             Ok(Phase::Running(container) | Phase::Ended(container)) => Some(Arc::clone(container)),
             Ok(Phase::Starting | Phase::Failed | Phase::Visited(_)) | Err(_) => None,
         }
+    }
+
+    /// Reports what was done for a client, unless it was refused.
+    fn did_if(&self, done: bool, deed: Deed) {
+        if done {
+            self.did(deed);
+        }
+    }
+
+    /// Reports what was done for a client.
+    pub(crate) fn did(&self, deed: Deed) {
+        let at = clock::now();
+        drop(self.link.report(Report::Done { at, deed }));
     }
 
     /// Resolves when the process runs, or never will.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sockerless_shared::protocol::control::Deed;
 use sockerless_shared::protocol::grant::{Grant, MAX_GRANT_BYTES, Operation};
 use sockerless_shared::protocol::stream::{StreamReply, encode_head, head_length};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -89,7 +90,9 @@ where
             files::stat(session, &container, &path, send).await
         }
         Operation::ArchiveGet { container, path } => {
-            files::get(session, &container, &path, send).await
+            let sent = files::get(session, &container, &path, send).await?;
+            session.did_if(sent, Deed::ArchiveSent);
+            Ok(())
         }
         Operation::ArchivePut {
             container,
@@ -98,9 +101,15 @@ where
             owner,
         } => {
             let owner = owner.as_deref();
-            files::put(session, &container, &path, keep_kinds, owner, recv, send).await
+            let put = files::put(session, &container, &path, keep_kinds, owner, recv, send).await?;
+            session.did_if(put, Deed::ArchiveExtracted);
+            Ok(())
         }
-        Operation::Export => files::export(session, send).await,
+        Operation::Export => {
+            let sent = files::export(session, send).await?;
+            session.did_if(sent, Deed::Exported);
+            Ok(())
+        }
         Operation::Changes => files::changes(session, send).await,
         Operation::Stats {
             name,

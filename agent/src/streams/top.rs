@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use serde_json::json;
+use sockerless_shared::protocol::control::Deed;
 use tokio::io::AsyncWrite;
 
 use super::answer::{Failure, fail, whole};
@@ -41,7 +42,9 @@ pub(super) async fn top<W: AsyncWrite + Unpin>(
         })
         .collect();
     let titles: Vec<&str> = columns.iter().map(|(_, title)| title.as_str()).collect();
-    whole(send, &json!({"Processes": rows, "Titles": titles})).await
+    whole(send, &json!({"Processes": rows, "Titles": titles})).await?;
+    session.did(Deed::Listed);
+    Ok(())
 }
 
 /// What a column shows.

@@ -147,6 +147,8 @@ impl World {
                 Report::Exited { status, logs, .. } => return (status, logs),
                 Report::StartFailed { failure, .. } => panic!("start failed: {failure:?}"),
                 Report::Started { .. }
+                | Report::Health { .. }
+                | Report::Done { .. }
                 | Report::ExecStarted { .. }
                 | Report::ExecExited { .. }
                 | Report::Changed { .. }
@@ -269,6 +271,7 @@ pub(crate) fn container(args: &[&str]) -> ContainerSpec {
         stop_timeout_s: 10,
         confinement: Confinement::default(),
         read_only_root: false,
+        healthcheck: None,
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Kind {
     Bool,
     /// A whole number.
     Int,
+    /// A whole number of nanoseconds.
+    Duration,
     /// A list of strings.
     Strings,
     /// A list of strings, or one string alone (`strslice.StrSlice`).
@@ -177,8 +179,10 @@ pub fn complete(
             Some(value) => Some(convert(type_name, field, value)?),
             None => absent(type_name, field)?,
         };
-        let value =
-            value.filter(|value| !matches!(field.absent, Absent::Omitted) || !is_zero(value));
+        // An object that was given is there, be it empty: Go has a pointer to it.
+        let stays = set.is_some() && matches!(field.kind, Kind::Object(_));
+        let value = value
+            .filter(|value| stays || !matches!(field.absent, Absent::Omitted) || !is_zero(value));
         if let Some(value) = value {
             out.insert(field.name.to_owned(), value);
         }
@@ -200,6 +204,7 @@ fn absent(type_name: &str, field: &Field) -> Result<Option<Value>, ApiError> {
             Kind::String
             | Kind::Bool
             | Kind::Int
+            | Kind::Duration
             | Kind::Strings
             | Kind::StrSlice
             | Kind::StringMap
@@ -218,7 +223,9 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
     match (field.kind, value) {
         (Kind::Any, value) => Ok(value.clone()),
         (Kind::String, Value::String(_)) | (Kind::Bool, Value::Bool(_)) => Ok(value.clone()),
-        (Kind::Int, Value::Number(number)) if number.is_i64() || number.is_u64() => {
+        (Kind::Int | Kind::Duration, Value::Number(number))
+            if number.is_i64() || number.is_u64() =>
+        {
             Ok(value.clone())
         }
         (Kind::StrSlice, Value::String(one)) => Ok(Value::Array(vec![Value::String(one.clone())])),
@@ -363,6 +370,7 @@ const fn go_type(kind: Kind) -> &'static str {
         Kind::String => "string",
         Kind::Bool => "bool",
         Kind::Int => "int64",
+        Kind::Duration => "time.Duration",
         Kind::Strings | Kind::StrSlice => "[]string",
         Kind::StringMap => "map[string]string",
         Kind::Set => "map[string]struct {}",

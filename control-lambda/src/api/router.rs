@@ -48,6 +48,7 @@ enum Operation<'a> {
     Ping,
     Version,
     Info,
+    Events,
     ContainerCreate,
     ContainerList,
     ContainerInspect(&'a str),
@@ -72,6 +73,7 @@ enum Operation<'a> {
     ContainerResize(&'a str),
     ContainerPause(&'a str),
     ContainerUnpause(&'a str),
+    ContainerUpdate(&'a str),
     ExecCreate(&'a str),
     ExecStart(&'a str),
     ExecInspect(&'a str),
@@ -159,10 +161,7 @@ impl<'a> Operation<'a> {
                 container: Some(id),
             },
             ("GET", ["containers", id, "attach", "ws"]) => Self::ContainerAttachWebsocket(id),
-            ("POST", ["containers", id, "update"]) => Self::Missing {
-                operation: "update",
-                container: Some(id),
-            },
+            ("POST", ["containers", id, "update"]) => Self::ContainerUpdate(id),
             ("GET", ["networks"]) => Self::NetworkList,
             ("POST", ["networks", "create"]) => Self::NetworkCreate,
             ("POST", ["networks", "prune"]) => Self::NetworkPrune,
@@ -183,7 +182,7 @@ impl<'a> Operation<'a> {
                 Self::absent(503, NOT_A_SWARM.to_owned())
             }
             ("POST", ["containers", "prune"]) => Self::ContainerPrune,
-            ("GET", ["events"]) => Self::missing("events"),
+            ("GET", ["events"]) => Self::Events,
             ("GET", ["system", "df"]) => Self::SystemDf,
             ("POST", ["build", "prune"]) => Self::BuildPrune,
             ("POST", ["auth"]) => Self::missing("login"),
@@ -220,6 +219,7 @@ impl<'a> Operation<'a> {
             Self::Ping => system::ping::ping(context),
             Self::Version => system::version::version(context),
             Self::Info => system::info::info(context).await,
+            Self::Events => system::events::events(context).await,
             Self::ContainerCreate => containers::create::create(context).await,
             Self::ContainerList => containers::list::list(context).await,
             Self::ContainerInspect(id) => containers::inspect::inspect(context, id).await,
@@ -244,6 +244,7 @@ impl<'a> Operation<'a> {
             Self::ContainerResize(id) => containers::resize::resize(context, id).await,
             Self::ContainerPause(id) => containers::pause::pause(context, id).await,
             Self::ContainerUnpause(id) => containers::pause::unpause(context, id).await,
+            Self::ContainerUpdate(id) => containers::update::update(context, id).await,
             Self::ExecCreate(id) => exec::create::create(context, id).await,
             Self::ExecStart(id) => exec::start::start(context, id).await,
             Self::ExecInspect(id) => exec::inspect::inspect(context, id).await,
@@ -298,8 +299,6 @@ fn not_implemented(operation: &str) -> String {
         "build" => {
             "build elsewhere and bring the image with `docker save | docker load` or through a registry"
         }
-        "update" => "remove the container and create it with the new limits",
-        "events" => "use `docker wait` or `docker ps`",
         "login" => "pull from a registry that needs no credentials, or use `docker load`",
         "manifest inspect" | "push" => "use a registry client such as skopeo",
         "search" => "search on the registry's web site",

@@ -1,6 +1,8 @@
 //! Work that outlasts a request: an asynchronous invocation of the control
 //! function by itself.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
@@ -13,6 +15,11 @@ use super::sdk::{Sdk, describe};
 use crate::ports::Jobs;
 use crate::ports::jobs::{Job, JobError};
 
+/// How long one invocation waits for a job's time; then it hands the job to the next.
+/// Lambda has no delay of its own for invocations, and a schedule none below a minute; a
+/// function that waits costs its smallest memory for that time.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
 /// What the control function is invoked with by itself and by its schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "sockerless")]
@@ -21,6 +28,9 @@ pub enum OwnEvent {
     Job {
         /// Which.
         work: Job,
+        /// How much later, in milliseconds.
+        #[serde(default)]
+        delay_ms: u64,
     },
     /// Look for runs whose deadline has passed.
     Sweep,
@@ -58,8 +68,15 @@ impl SelfInvocation {
 #[async_trait]
 impl Jobs for SelfInvocation {
     async fn submit(&self, job: Job) -> Result<(), JobError> {
-        let payload = serde_json::to_vec(&OwnEvent::Job { work: job })
-            .map_err(|error| JobError(error.to_string()))?;
+        self.submit_later(job, Duration::ZERO).await
+    }
+
+    async fn submit_later(&self, job: Job, delay: Duration) -> Result<(), JobError> {
+        let event = OwnEvent::Job {
+            work: job,
+            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+        };
+        let payload = serde_json::to_vec(&event).map_err(|error| JobError(error.to_string()))?;
         self.client
             .invoke()
             .function_name(&self.function)

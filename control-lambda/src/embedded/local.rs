@@ -276,6 +276,21 @@ impl Jobs for Late {
         tokio::spawn(async move { control.run_job(job).await });
         Ok(())
     }
+
+    async fn submit_later(&self, job: Job, delay: Duration) -> Result<(), JobError> {
+        let control = self
+            .0
+            .get()
+            .cloned()
+            .ok_or_else(|| JobError("the control plane is ending".to_owned()))?;
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            if let Some(control) = control.upgrade() {
+                control.run_job(job).await;
+            }
+        });
+        Ok(())
+    }
 }
 
 fn say(error: impl std::fmt::Display) -> LocalError {

@@ -1,5 +1,6 @@
 //! What agents say.
 
+use sockerless_shared::health::Health;
 use sockerless_shared::ids::{ConnectionId, ExecId, RunId};
 use sockerless_shared::lifecycle::{Evidence, Input};
 use sockerless_shared::protocol::VERSION;
@@ -13,6 +14,7 @@ use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::apply::is_repetition;
+use super::events::{ExecEvent, of_exec};
 use super::{Control, EngineError, settle};
 use crate::store::execs::ExecState;
 use crate::store::peers::Peer;
@@ -36,7 +38,7 @@ impl Control {
                     .await
             }
             AgentMessage::Report { seq, report } => {
-                let refused = self.agent_report(run, report).await?;
+                let refused = self.agent_report(run, seq, report).await?;
                 let streams = self.store.run(run).await?.map_or(0, |run| run.streams);
                 let ack = ControlToAgent::Ack {
                     seq,
@@ -155,6 +157,7 @@ impl Control {
     async fn agent_report(
         &self,
         run: &RunId,
+        seq: u64,
         report: Report,
     ) -> Result<Option<String>, EngineError> {
         let Some(record) = self.store.run(run).await? else {
@@ -188,10 +191,24 @@ impl Control {
                 status,
                 logs,
                 kept,
+                health,
             } => {
                 self.keep_logs(run, &logs).await?;
-                let input = self.ended_by_agent(run, at, &status);
+                let input = self.ended_by_agent(run, at, &status, health);
                 self.step_with_files(&record, input, kept).await?;
+            }
+            Report::Health { health } => {
+                let run = run.clone();
+                self.step_by_report(&record, Input::Health { run, health })
+                    .await?;
+            }
+            Report::Done { at, deed } => {
+                let RunRecord {
+                    namespace,
+                    container,
+                    ..
+                } = &record;
+                self.deed(namespace, container, run, seq, at, &deed).await?;
             }
             Report::ExecStarted { exec, pid } => self.exec_started(&record, &exec, pid).await?,
             Report::ExecExited { exec, code } => self.exec_exited(&record, &exec, code).await?,
@@ -271,7 +288,13 @@ impl Control {
         Ok(())
     }
 
-    fn ended_by_agent(&self, run: &RunId, at: Timestamp, status: &ExitStatus) -> Input {
+    fn ended_by_agent(
+        &self,
+        run: &RunId,
+        at: Timestamp,
+        status: &ExitStatus,
+        health: Option<Health>,
+    ) -> Input {
         let error = if status.time_limit {
             let limit = self.config.function_time_limit.as_secs();
             format!(
@@ -287,6 +310,8 @@ impl Control {
             oom_killed: status.oom_killed,
             error,
             evidence: Evidence::Agent,
+            grace_over: status.grace_over,
+            health,
         }
     }
 
@@ -312,15 +337,33 @@ impl Control {
         exec: &ExecId,
         code: i32,
     ) -> Result<(), EngineError> {
-        self.store
-            .update_exec(&record.namespace, exec, |exec| {
-                exec.state = match exec.state {
+        let (namespace, now) = (&record.namespace, self.environment.now());
+        let Some(container) = self.store.container(namespace, &record.container).await? else {
+            return Ok(());
+        };
+        let changed = self
+            .store
+            .update_exec_and_log(namespace, exec, |exec| {
+                let before = exec.state;
+                exec.state = match before {
                     ExecState::Created | ExecState::Starting => ExecState::Exited { pid: 0, code },
                     ExecState::Running { pid } => ExecState::Exited { pid, code },
                     exited @ ExecState::Exited { .. } => exited,
                 };
+                let died = match before {
+                    ExecState::Running { .. } => true,
+                    // Docker says nothing of a program that could not be started.
+                    ExecState::Created | ExecState::Starting => !matches!(code, 126 | 127),
+                    ExecState::Exited { .. } => false,
+                };
+                let event = || of_exec(&container.record, exec, ExecEvent::Die { code }, now);
+                let events: Vec<_> = died.then(event).into_iter().collect();
+                (!events.is_empty(), events)
             })
             .await?;
+        if let Some((_, true)) = changed {
+            self.tell_listeners(namespace).await;
+        }
         Ok(())
     }
 
@@ -353,11 +396,26 @@ impl Control {
             | Command::Resize { .. }
             | Command::ResizeExec { .. }
             | Command::StoreLayer { .. }
-            | Command::StartExec { .. } => None,
+            | Command::StartExec { .. }
+            | Command::Probe { .. } => None,
         };
         if let Some(commit) = pending.commit.as_deref() {
             return self
                 .layer_stored(commit.clone(), pending, error.as_deref())
+                .await;
+        }
+        if let (Command::Resize { size }, None) = (&pending.command, &error)
+            && let Some(record) = self.store.run(run).await?
+            && let Some(found) = self
+                .store
+                .container(&record.namespace, &record.container)
+                .await?
+        {
+            let attributes = [
+                ("height", size.height.to_string()),
+                ("width", size.width.to_string()),
+            ];
+            self.say_of_container(&found.record, "resize", attributes)
                 .await;
         }
         if let Some(input) = paused
@@ -380,7 +438,11 @@ impl Control {
 /// What Docker answers when it has done so.
 const fn success_status(command: &Command) -> u16 {
     match command {
-        Command::Stop { .. } | Command::Kill { .. } | Command::Pause | Command::Unpause => 204,
+        Command::Stop { .. }
+        | Command::Kill { .. }
+        | Command::Pause
+        | Command::Unpause
+        | Command::Probe { .. } => 204,
         Command::Resize { .. }
         | Command::ResizeExec { .. }
         | Command::StartExec { .. }

@@ -1,5 +1,7 @@
 //! One lifecycle input to one container: load, step, save, act.
 
+use std::time::Duration;
+
 use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
 use sockerless_shared::lifecycle::{Effect, Event, Input, Lifecycle, Refusal, StartResult, step};
 use sockerless_shared::protocol::control::{Command, ControlToAgent, StartFailure};
@@ -7,10 +9,12 @@ use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 
+use super::events::of_lifecycle;
 use super::networks::NetworkError;
 use super::spend::SpendGuard;
 use super::upkeep::next_look;
 use super::{Control, EngineError};
+use crate::ports::jobs::Job;
 use crate::store::containers::{Container, Files, MAX_REMEMBERED_RUNS};
 use crate::store::runs::PendingCommand;
 
@@ -42,26 +46,57 @@ impl Control {
         kept: Option<Kept>,
         note: impl Fn(&mut Container),
     ) -> Result<Container, EngineError> {
+        let (container, effects) = self
+            .step_and_save(namespace, id, &input, kept.as_ref(), note)
+            .await?;
+        self.act(&container, effects).await?;
+        Ok(container)
+    }
+
+    /// Steps and saves, with what Docker's events say of it; what else follows is returned.
+    async fn step_and_save(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        input: &Input,
+        kept: Option<&Kept>,
+        note: impl Fn(&mut Container),
+    ) -> Result<(Container, Vec<Effect>), EngineError> {
         let now = self.environment.now();
+        let mut said = false;
+        let mut forgotten = None;
         let changed = self
             .store
-            .update_container(namespace, id, |container| {
+            .update_and_log(namespace, id, |container| {
                 let (next, effects) = step(&container.lifecycle, input.clone(), now)?;
                 let before = std::mem::replace(&mut container.lifecycle, next);
-                if let Input::Start { run, .. } = &input {
-                    remember_run(&mut container.runs, run);
+                if let Input::Start { run, .. } | Input::RestartDue { run, .. } = input {
+                    forgotten = remember_run(&mut container.runs, run);
                 }
                 note(container);
-                let superseded = files_after(&before, container, &input, kept.as_ref());
-                Ok::<_, EngineError>((effects, superseded))
+                let superseded = files_after(&before, container, input, kept);
+                let (events, effects) = apart(effects);
+                let events = of_lifecycle(container, &events, now);
+                if effects.contains(&Effect::Erase) {
+                    // Its removal follows, and has an event of its own: one item for both.
+                    container.unsaid.extend(events);
+                    return Ok(((effects, superseded), Vec::new()));
+                }
+                said = !events.is_empty();
+                Ok::<_, EngineError>(((effects, superseded), events))
             })
             .await?;
         let Some((container, (effects, superseded))) = changed else {
             return Err(EngineError::NoSuchContainer(id.clone()));
         };
         self.forget_files(superseded).await?;
-        self.act(&container, effects).await?;
-        Ok(container)
+        if said {
+            self.tell_listeners(namespace).await;
+        }
+        if let Some(run) = forgotten {
+            self.forget_run(&run).await?;
+        }
+        Ok((container, effects))
     }
 
     /// Steps with a start of a fresh run, in the container's networks as they are now.
@@ -69,30 +104,44 @@ impl Control {
     /// # Errors
     /// As [`Control::apply`], and [`EngineError::Network`].
     pub async fn start(&self, container: &Container) -> Result<Container, EngineError> {
+        let run = RunId::from_random(self.environment.random());
+        let deadline = self.deadline(container.shape.runtime);
+        let input = Input::Start {
+            run: run.clone(),
+            deadline,
+        };
+        // One that runs is told so by the step.
+        let joins = !container.lifecycle.is_live();
+        self.start_by(container, run, input, joins).await
+    }
+
+    /// Steps with an input that begins this run, in the container's networks as they are now.
+    async fn start_by(
+        &self,
+        container: &Container,
+        run: RunId,
+        input: Input,
+        joins: bool,
+    ) -> Result<Container, EngineError> {
         let Container {
             namespace,
             id,
             shape,
             ..
         } = container;
-        let run = RunId::from_random(self.environment.random());
-        let deadline = self.deadline(shape.runtime);
-        // One that runs already is refused for that.
-        if self.config.spend_guard != SpendGuard::default()
-            && container.lifecycle.current_run().is_none()
-        {
+        if joins && self.config.spend_guard != SpendGuard::default() {
             self.hold(container).await?;
         }
-        let joined = match container.lifecycle.current_run() {
-            None => match self.join(container).await {
+        let joined = if joins {
+            match self.join(container).await {
                 Err(EngineError::Network(error)) => {
-                    self.refuse_start(container, run, deadline, &error).await?;
+                    self.refuse_start(container, run, &input, &error).await?;
                     return Err(error.into());
                 }
                 joined => Some(joined?),
-            },
-            // It runs, and the step below says so.
-            Some(_) => None,
+            }
+        } else {
+            None
         };
         if let Some(joined) = &joined
             && joined.changes(shape)
@@ -100,17 +149,11 @@ impl Control {
             // An environment that waits for this container has another network.
             self.host.delete(&container.function).await?;
         }
-        self.apply_with(
-            namespace,
-            id,
-            Input::Start { run, deadline },
-            None,
-            |container| {
-                if let Some(joined) = &joined {
-                    joined.note(container);
-                }
-            },
-        )
+        self.apply_with(namespace, id, input, None, |container| {
+            if let Some(joined) = &joined {
+                joined.note(container);
+            }
+        })
         .await
     }
 
@@ -120,7 +163,7 @@ impl Control {
         &self,
         container: &Container,
         run: RunId,
-        deadline: Option<Timestamp>,
+        begin: &Input,
         error: &NetworkError,
     ) -> Result<(), EngineError> {
         let Container { namespace, id, .. } = container;
@@ -128,11 +171,7 @@ impl Control {
         let changed = self
             .store
             .update_container(namespace, id, |container| {
-                let start = Input::Start {
-                    run: run.clone(),
-                    deadline,
-                };
-                let (starting, _) = step(&container.lifecycle, start, at)?;
+                let (starting, _) = step(&container.lifecycle, begin.clone(), at)?;
                 let failed = Input::StartFailed {
                     run: run.clone(),
                     at,
@@ -178,12 +217,16 @@ impl Control {
                 }
                 Effect::AnswerStart(result) => self.answer_starts(container, &result).await?,
                 Effect::AnswerExit => self.answer_exits(container).await?,
-                Effect::Emit(event) => emit(container, &event),
+                // Logged with the state; see `step_and_save`.
+                Effect::Emit(_) => {}
                 Effect::Revoke { run } => {
                     self.revoke(&run).await?;
                     self.give_back(container).await?;
                 }
                 Effect::StartAgain => Box::pin(self.start_again(container)).await?,
+                Effect::RestartLater { ended, delay } => {
+                    self.restart_later(container, ended, delay).await?;
+                }
                 Effect::Erase => self.erase(container).await?,
             }
         }
@@ -205,7 +248,8 @@ impl Control {
             | Command::Resize { .. }
             | Command::ResizeExec { .. }
             | Command::StoreLayer { .. }
-            | Command::StartExec { .. } => None,
+            | Command::StartExec { .. }
+            | Command::Probe { .. } => None,
         };
         if let Some(stop) = stop
             && self.host.freeze(run, stop).await?
@@ -256,18 +300,9 @@ impl Control {
         input: Input,
         answer: &AnswerId,
     ) -> Result<(), EngineError> {
-        let now = self.environment.now();
-        let changed = self
-            .store
-            .update_container(&container.namespace, &container.id, |container| {
-                let (next, effects) = step(&container.lifecycle, input.clone(), now)?;
-                container.lifecycle = next;
-                Ok::<_, EngineError>(effects)
-            })
+        let (container, effects) = self
+            .step_and_save(&container.namespace, &container.id, &input, None, |_| {})
             .await?;
-        let Some((container, effects)) = changed else {
-            return Err(EngineError::NoSuchContainer(container.id.clone()));
-        };
         for effect in effects {
             match effect {
                 Effect::Tell { run, command: told } => {
@@ -301,6 +336,51 @@ impl Control {
                 tracing::warn!(%refusal, container = container.id.short(), "not started again");
                 Ok(())
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has a container started again once the time for that has come.
+    async fn restart_later(
+        &self,
+        container: &Container,
+        ended: RunId,
+        delay: Duration,
+    ) -> Result<(), EngineError> {
+        let job = Job::Restart {
+            namespace: container.namespace.clone(),
+            container: container.id.clone(),
+            ended,
+        };
+        Ok(self.jobs.submit_later(job, delay).await?)
+    }
+
+    /// The time for a restart has come; one that is not wanted any more is none.
+    ///
+    /// # Errors
+    /// When a port fails.
+    pub async fn restart_due(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        ended: RunId,
+    ) -> Result<(), EngineError> {
+        let Some(found) = self.store.container(namespace, id).await? else {
+            return Ok(());
+        };
+        let container = &found.record;
+        let run = RunId::from_random(self.environment.random());
+        let input = Input::RestartDue {
+            ended,
+            run: run.clone(),
+            deadline: self.deadline(container.shape.runtime),
+        };
+        match self.start_by(container, run, input, true).await {
+            // A network that is gone ends the restarts, and is recorded.
+            Ok(_)
+            | Err(
+                EngineError::Refused(_) | EngineError::NoSuchContainer(_) | EngineError::Network(_),
+            ) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -353,21 +433,23 @@ fn files_after(
     container.files.replace(Files { by, kept })
 }
 
-fn remember_run(runs: &mut Vec<RunId>, run: &RunId) {
+/// The run that is forgotten for it, if there are too many.
+fn remember_run(runs: &mut Vec<RunId>, run: &RunId) -> Option<RunId> {
     runs.push(run.clone());
-    if runs.len() > MAX_REMEMBERED_RUNS {
-        runs.remove(0);
-    }
+    (runs.len() > MAX_REMEMBERED_RUNS).then(|| runs.remove(0))
 }
 
-/// Events of a container's life go to the operator's log.
-fn emit(container: &Container, event: &Event) {
-    tracing::info!(
-        container = container.id.short(),
-        name = container.name,
-        ?event,
-        "container event"
-    );
+/// What is said, and what is done.
+fn apart(effects: Vec<Effect>) -> (Vec<Event>, Vec<Effect>) {
+    let mut events = Vec::new();
+    let mut rest = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::Emit(event) => events.push(event),
+            other => rest.push(other),
+        }
+    }
+    (events, rest)
 }
 
 /// The refusals that mean "this has already happened", for inputs that arrive more than once.
@@ -381,6 +463,7 @@ pub(crate) const fn is_repetition(refusal: Refusal) -> bool {
         | Refusal::IsPaused
         | Refusal::NotPaused
         | Refusal::IsRunning
+        | Refusal::IsRestarting
         | Refusal::IsBeingRemoved
         | Refusal::MarkedForRemoval
         | Refusal::ClaimedByOther => false,

@@ -30,6 +30,10 @@ impl Control {
             }
             FrontendMessage::Resume { answer, from } => match self.store.answer(&answer).await? {
                 Some(meta) if meta.peer == *peer => {
+                    // Whatever kept an event from being given to it is made good here.
+                    if let Some(subscription) = &meta.subscription {
+                        self.catch_up(&subscription.namespace, &answer).await?;
+                    }
                     for (seq, part) in self.store.parts_from(&answer, &meta, from).await? {
                         let answer = answer.clone();
                         self.reply(connection, &ControlToFrontend::Part { answer, seq, part })
@@ -43,13 +47,14 @@ impl Control {
                 }
             },
             FrontendMessage::Done { answer } => {
-                let mine = self
-                    .store
-                    .answer(&answer)
-                    .await?
-                    .is_some_and(|meta| meta.peer == *peer);
-                if mine {
+                let meta = self.store.answer(&answer).await?;
+                if let Some(meta) = meta.filter(|meta| meta.peer == *peer) {
                     self.store.erase_answer(&answer).await?;
+                    if let Some(subscription) = meta.subscription {
+                        self.store
+                            .unsubscribe(&subscription.namespace, &answer)
+                            .await?;
+                    }
                 }
                 Ok(())
             }

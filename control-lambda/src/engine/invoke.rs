@@ -278,6 +278,8 @@ impl Control {
             oom_killed,
             error,
             evidence: Evidence::Platform,
+            grace_over: false,
+            health: None,
         };
         match self
             .apply(&record.namespace, &record.container, input)

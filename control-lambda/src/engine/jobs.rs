@@ -39,6 +39,15 @@ impl Control {
                     tracing::warn!(%error, %run, "a run could not be invoked; the sweep will end it");
                 }
             }
+            Job::Restart {
+                namespace,
+                container,
+                ended,
+            } => {
+                if let Err(error) = self.restart_due(&namespace, &container, ended).await {
+                    tracing::warn!(%container, %error, "a restart failed; the sweep tries again");
+                }
+            }
         }
     }
 }

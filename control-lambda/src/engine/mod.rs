@@ -3,6 +3,7 @@
 //! - [`apply`]: one lifecycle input to one container, and its effects;
 //! - [`settle`]: what follows from a container's state, whoever died in between;
 //! - [`answers`]: parts of answers to frontends;
+//! - [`events`]: what Docker's events say, and who listens;
 //! - [`gateway`], [`agents`], [`frontends`]: what comes over the relay;
 //! - [`jobs`]: work that outlasts a request;
 //! - [`invoke`]: the payload of a run;
@@ -16,6 +17,7 @@
 pub mod agents;
 pub mod answers;
 pub mod apply;
+pub mod events;
 pub mod frontends;
 pub mod gateway;
 pub mod invoke;

@@ -7,6 +7,7 @@ use sockerless_shared::ids::RunId;
 use sockerless_shared::lifecycle::{Desired, Input, Phase, StartResult};
 use sockerless_shared::protocol::control::StartFailure;
 
+use super::events::of_container;
 use super::{Control, EngineError};
 use crate::ports::blobs::BlobName;
 use crate::store::containers::Container;
@@ -31,6 +32,10 @@ impl Control {
                     self.start(container).await?;
                 }
                 Ok(())
+            }
+            Phase::Restarting => {
+                self.answer_starts(container, &StartResult::Running).await?;
+                self.answer_exits(container).await
             }
             Phase::Removing => {
                 self.answer_exits(container).await?;
@@ -113,10 +118,7 @@ impl Control {
     /// those who wait for that. Idempotent: done again, it goes on where it stopped.
     pub(crate) async fn erase(&self, container: &Container) -> Result<(), EngineError> {
         for run in &container.runs {
-            self.blobs.delete(&log_blob(run)?).await?;
-            if let Some(record) = self.store.run(run).await? {
-                self.store.erase_peer(&record.peer).await?;
-            }
+            self.erase_log(run).await?;
         }
         self.forget_files(container.files.clone()).await?;
         self.end_visits(container).await?;
@@ -129,7 +131,10 @@ impl Control {
         if container.remove_volumes || container.lifecycle.auto_remove {
             self.remove_anonymous_volumes(container).await?;
         }
-        self.store.erase_container(container).await?;
+        let gone = of_container(container, "destroy", [], self.environment.now());
+        let events: Vec<_> = container.unsaid.iter().cloned().chain([gone]).collect();
+        self.store.erase_container(container, &events).await?;
+        self.tell_listeners(&container.namespace).await;
         for waiter in self.store.waiters(&container.id, REMOVALS).await? {
             if self.store.take_waiter(&container.id, &waiter).await? {
                 self.deliver(&waiter.answer, removal_result(container, &waiter))
@@ -149,6 +154,21 @@ impl Control {
 }
 
 impl Control {
+    /// Removes a run's log and its agent's address.
+    async fn erase_log(&self, run: &RunId) -> Result<(), EngineError> {
+        self.blobs.delete(&log_blob(run)?).await?;
+        if let Some(record) = self.store.run(run).await? {
+            self.store.erase_peer(&record.peer).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that is left of a run of a container that has had too many.
+    pub(crate) async fn forget_run(&self, run: &RunId) -> Result<(), EngineError> {
+        self.erase_log(run).await?;
+        Ok(self.store.erase_run(run).await?)
+    }
+
     /// Removes what a container of a machine of its own wrote: at once, or, while
     /// its agent may still be sending the last of its output, when the invocation is over.
     async fn remove_environment(&self, container: &Container) -> Result<(), EngineError> {

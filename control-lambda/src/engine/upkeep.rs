@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sockerless_shared::lifecycle::{DEADLINE_GRACE, Input, Phase};
+use sockerless_shared::lifecycle::{DEADLINE_GRACE, Input, Phase, RESTART_GRACE};
 use sockerless_shared::timestamp::Timestamp;
 
 use super::{Control, EngineError};
@@ -11,6 +11,9 @@ use crate::store::containers::Container;
 
 /// When something has to be done about a container, should nothing be heard of it.
 pub(super) fn next_look(container: &Container) -> Option<Timestamp> {
+    if container.lifecycle.phase == Phase::Restarting {
+        return Some(container.lifecycle.restarts.due?.plus(RESTART_GRACE));
+    }
     let run = container.lifecycle.current_run()?;
     Some(run.deadline?.plus(DEADLINE_GRACE))
 }
@@ -44,6 +47,31 @@ impl Control {
                         message: "the start was interrupted; start the container again".to_owned(),
                     };
                     self.start_failed(&found.record, &run, failure).await?;
+                }
+            }
+        }
+        self.start_with_host().await
+    }
+
+    /// Starts what its policy wants to run. What waited to be started again waits no longer.
+    async fn start_with_host(&self) -> Result<(), EngineError> {
+        for (namespace, id) in self.store.restarted_containers().await? {
+            let Some(found) = self.store.container(&namespace, &id).await? else {
+                continue;
+            };
+            let lifecycle = &found.record.lifecycle;
+            let waiting = lifecycle
+                .run
+                .as_ref()
+                .filter(|_| lifecycle.phase == Phase::Restarting);
+            if let Some(run) = waiting {
+                self.restart_due(&namespace, &id, run.id.clone()).await?;
+            } else if lifecycle.starts_with_its_host() {
+                match self.start(&found.record).await {
+                    Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(container = %id, %error, "a container could not be started again");
+                    }
                 }
             }
         }
@@ -93,6 +121,7 @@ impl Control {
             let input = Input::Stop {
                 signal: spec.stop_signal,
                 timeout_s: Some(spec.stop_timeout_s),
+                by_hand: false,
             };
             match self.apply(&namespace, &id, input).await {
                 Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
@@ -114,7 +143,11 @@ impl Control {
             if let Some(found) = self.store.container(&namespace, &id).await? {
                 count += match found.record.lifecycle.phase {
                     Phase::Starting | Phase::Running | Phase::Paused => 1,
-                    Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => 0,
+                    Phase::Created
+                    | Phase::Restarting
+                    | Phase::Exited
+                    | Phase::Removing
+                    | Phase::Dead => 0,
                 };
             }
         }

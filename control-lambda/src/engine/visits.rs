@@ -179,6 +179,7 @@ impl Control {
                     Phase::Starting
                     | Phase::Running
                     | Phase::Paused
+                    | Phase::Restarting
                     | Phase::Removing
                     | Phase::Dead => false,
                 };

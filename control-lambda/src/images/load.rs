@@ -140,6 +140,7 @@ impl Images {
                 self.name_loaded(namespace, &record.id, &name, progress)
                     .await?;
             }
+            progress.loaded(&record.id).await;
         }
         // Also when there was no image at all: Docker sends an empty message then.
         if !has_names {

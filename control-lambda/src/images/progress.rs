@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
+use super::digest::Digest;
+
 /// One message of a `load`, `import` or `pull`, in Docker's order of fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Message {
@@ -114,6 +116,9 @@ impl Message {
 pub trait Progress: Send {
     /// Sends one message. A client that has gone is found out elsewhere.
     async fn message(&mut self, message: Message);
+
+    /// An image is there, with its names.
+    async fn loaded(&mut self, _image: &Digest) {}
 }
 
 /// Keeps all messages.

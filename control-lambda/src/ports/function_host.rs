@@ -10,7 +10,7 @@ use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 use thiserror::Error;
 
-use super::machine::Machine;
+use super::machine::{Machine, Resources};
 
 /// What makes two containers able to share a function.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -217,6 +217,24 @@ pub trait FunctionHost: Send + Sync {
     async fn freeze(&self, run: &RunId, stop: bool) -> Result<bool, HostError> {
         let _ = (run, stop);
         Ok(false)
+    }
+
+    /// Gives the machine that executes `run` other shares, at once, and says what it cannot
+    /// give, each a sentence for a client. Without a run, and of one that is over or has
+    /// not begun, only that is said.
+    ///
+    /// # Errors
+    /// [`HostError::Unsupported`] where the host has no means to.
+    async fn update(
+        &self,
+        run: Option<&RunId>,
+        memory_mib: u32,
+        resources: &Resources,
+    ) -> Result<Vec<String>, HostError> {
+        let _ = (run, memory_mib, resources);
+        Err(HostError::Unsupported(
+            "the limits of a container that runs cannot be changed here: stop it, and start it again with the new ones".to_owned(),
+        ))
     }
 
     /// What the environment that ran `run` wrote to its own stdout and stderr

@@ -1,5 +1,7 @@
 //! Work that outlasts a request: done by an asynchronous self-invocation, or a task.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
@@ -39,6 +41,15 @@ pub enum Job {
         /// The run that its state names.
         run: RunId,
     },
+    /// Starting a container again, as its policy wants.
+    Restart {
+        /// Whose.
+        namespace: Namespace,
+        /// Which.
+        container: ContainerId,
+        /// The run that ended; a restart after any other is not meant.
+        ended: RunId,
+    },
 }
 
 /// Why a job was not accepted.
@@ -74,4 +85,11 @@ pub trait Jobs: Send + Sync {
     async fn woken(&self) -> Result<(), JobError> {
         Ok(())
     }
+
+    /// Accepts a job that is carried out about this much later. Should whoever waits die
+    /// meanwhile, it is not carried out: the sweep makes that good.
+    ///
+    /// # Errors
+    /// When it was not accepted.
+    async fn submit_later(&self, job: Job, delay: Duration) -> Result<(), JobError>;
 }

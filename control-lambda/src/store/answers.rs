@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use sockerless_shared::answer::Part;
 use sockerless_shared::ids::{AnswerId, PeerId};
 
-use super::{ATTEMPTS, Store, StoreError, put_until};
+use super::events::Subscription;
+use super::{ATTEMPTS, Store, StoreError, Versioned, put_until};
 use crate::ports::table::{Condition, Key, Write};
 
 /// How long an answer is kept whose frontend is not heard of again.
@@ -24,6 +25,9 @@ pub struct Meta {
     /// instead of one for each and another for this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<(u64, Part)>,
+    /// What it listens to, if it goes on for as long as its client does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<Box<Subscription>>,
 }
 
 /// So large a record may become by the parts in it; a write is billed by the kilobyte.
@@ -44,6 +48,7 @@ impl Store {
             peer: peer.clone(),
             next: given,
             parts: Vec::new(),
+            subscription: None,
         };
         let expires = Some(self.environment.now().plus(LIFETIME));
         self.write(vec![put_until(
@@ -60,7 +65,18 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn answer(&self, id: &AnswerId) -> Result<Option<Meta>, StoreError> {
-        Ok(self.read(&meta_key(id)).await?.map(|found| found.record))
+        Ok(self.answer_versioned(id).await?.map(|found| found.record))
+    }
+
+    /// The answer's meta record with its version.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn answer_versioned(
+        &self,
+        id: &AnswerId,
+    ) -> Result<Option<Versioned<Meta>>, StoreError> {
+        self.read(&meta_key(id)).await
     }
 
     /// Stores the next parts of an answer. Returns for whom they are and the
@@ -124,8 +140,9 @@ impl Store {
         meta: &Meta,
         from: u64,
     ) -> Result<Vec<(u64, Part)>, StoreError> {
+        let before = from.checked_sub(1).map(|number| part_key(id, number).sort);
         let found = self
-            .list::<Part>(&format!("A#{id}"), "p#", usize::MAX)
+            .list_after::<Part>(&format!("A#{id}"), "p#", before, usize::MAX)
             .await?;
         let apart = found.into_iter().filter_map(|(sort, found)| {
             let number: u64 = sort.strip_prefix("p#")?.parse().ok()?;
@@ -171,10 +188,10 @@ fn size(writes: &[Write]) -> usize {
     writes.iter().map(body).sum()
 }
 
-fn meta_key(id: &AnswerId) -> Key {
+pub(super) fn meta_key(id: &AnswerId) -> Key {
     Key::new(format!("A#{id}"), "meta")
 }
 
-fn part_key(id: &AnswerId, number: u64) -> Key {
+pub(super) fn part_key(id: &AnswerId, number: u64) -> Key {
     Key::new(format!("A#{id}"), format!("p#{number:020}"))
 }

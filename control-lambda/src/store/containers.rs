@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, RunId};
-use sockerless_shared::lifecycle::Lifecycle;
+use sockerless_shared::lifecycle::{Lifecycle, RestartPolicy};
 use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::timestamp::Timestamp;
 
+use super::events::Event;
 use super::{ATTEMPTS, Store, StoreError, Versioned, put};
 use crate::ports::function_host::FunctionShape;
 use crate::ports::table::{Condition, Key, Write};
@@ -42,6 +43,9 @@ pub struct Container {
     /// or a visit since; `None` when they are those of its image.
     #[serde(default)]
     pub files: Option<Files>,
+    /// Events of its last step that are logged when it is removed, which follows at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaid: Vec<Event>,
     /// Its runs that had output, oldest first; at most [`MAX_REMEMBERED_RUNS`].
     pub runs: Vec<RunId>,
     /// Whether the volumes that nobody named go with it.
@@ -56,6 +60,13 @@ pub struct Files {
     pub by: RunId,
     /// What it kept.
     pub kept: Kept,
+}
+
+impl Container {
+    /// Whether its policy may want it to run when its host begins to work.
+    fn starts_with_host(&self) -> bool {
+        self.lifecycle.restarts.policy != RestartPolicy::No
+    }
 }
 
 /// So many runs' logs are kept of a container that is started again and again.
@@ -77,8 +88,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::is_conflict`] when the name is taken.
-    pub async fn create_container(&self, container: &Container) -> Result<(), StoreError> {
-        self.write(vec![
+    pub async fn create_container(
+        &self,
+        container: &Container,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
+        let mut writes = vec![
             put(
                 name_key(&container.namespace, &container.name),
                 &container.id,
@@ -89,8 +104,13 @@ impl Store {
                 container,
                 Condition::Absent,
             )?,
-        ])
-        .await
+        ];
+        writes.extend(self.log_write(&container.namespace, events)?);
+        if container.starts_with_host() {
+            let key = boot_key(&container.namespace, &container.id);
+            writes.push(put(key, &(), Condition::Always)?);
+        }
+        self.write(writes).await
     }
 
     /// The container of this id.
@@ -181,16 +201,34 @@ impl Store {
         id: &ContainerId,
         mut change: impl FnMut(&mut Container) -> Result<R, E>,
     ) -> Result<Option<(Container, R)>, E> {
+        self.update_and_log(namespace, id, |container| {
+            Ok((change(container)?, Vec::new()))
+        })
+        .await
+    }
+
+    /// The same, with events that are logged if and only if the change is saved.
+    ///
+    /// # Errors
+    /// What `change` returns, or when the store fails.
+    pub async fn update_and_log<R, E: From<StoreError>>(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        mut change: impl FnMut(&mut Container) -> Result<(R, Vec<Event>), E>,
+    ) -> Result<Option<(Container, R)>, E> {
         for _ in 0..ATTEMPTS {
             let Some(found) = self.container(namespace, id).await? else {
                 return Ok(None);
             };
-            let was_live = found.record.lifecycle.current_run().is_some();
+            let was_live = found.record.lifecycle.is_live();
+            let started_with_host = found.record.starts_with_host();
             let mut container = found.record;
-            let result = change(&mut container)?;
+            let (result, events) = change(&mut container)?;
             let key = container_key(namespace, id);
             let mut writes = vec![put(key, &container, Condition::Version(found.version))?];
-            let is_live = container.lifecycle.current_run().is_some();
+            writes.extend(self.log_write(namespace, &events)?);
+            let is_live = container.lifecycle.is_live();
             if is_live && !was_live {
                 writes.push(put(live_key(namespace, id), &(), Condition::Always)?);
             } else if was_live && !is_live {
@@ -198,6 +236,15 @@ impl Store {
                     key: live_key(namespace, id),
                     condition: Condition::Always,
                 });
+            }
+            let key = boot_key(namespace, id);
+            match (started_with_host, container.starts_with_host()) {
+                (false, true) => writes.push(put(key, &(), Condition::Always)?),
+                (true, false) => writes.push(Write::Delete {
+                    key,
+                    condition: Condition::Always,
+                }),
+                (true, true) | (false, false) => {}
             }
             match self.write(writes).await {
                 Ok(()) => return Ok(Some((container, result))),
@@ -218,6 +265,7 @@ impl Store {
         namespace: &Namespace,
         id: &ContainerId,
         name: &str,
+        events: impl Fn(&Container, &str) -> Vec<Event>,
     ) -> Result<bool, StoreError> {
         for _ in 0..ATTEMPTS {
             let Some(found) = self.container(namespace, id).await? else {
@@ -225,7 +273,7 @@ impl Store {
             };
             let mut container = found.record;
             let old = std::mem::replace(&mut container.name, name.to_owned());
-            let writes = vec![
+            let mut writes = vec![
                 put(name_key(namespace, name), id, Condition::Absent)?,
                 Write::Delete {
                     key: name_key(namespace, &old),
@@ -237,6 +285,7 @@ impl Store {
                     Condition::Version(found.version),
                 )?,
             ];
+            writes.extend(self.log_write(namespace, &events(&container, &old))?);
             match self.write(writes).await {
                 Ok(()) => return Ok(true),
                 Err(error) if error.is_conflict() => {
@@ -254,29 +303,61 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn erase_container(&self, container: &Container) -> Result<(), StoreError> {
+    pub async fn erase_container(
+        &self,
+        container: &Container,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
         let namespace = &container.namespace;
-        let mut keys = vec![
-            container_key(namespace, &container.id),
-            name_key(namespace, &container.name),
+        let mut writes = vec![
+            Write::Delete {
+                key: container_key(namespace, &container.id),
+                // Who comes second has nothing to tell.
+                condition: Condition::Present,
+            },
+            Write::Delete {
+                key: name_key(namespace, &container.name),
+                condition: Condition::Always,
+            },
         ];
         // The mark of one whose run is over is gone.
-        if container.lifecycle.current_run().is_some() {
-            keys.push(live_key(namespace, &container.id));
+        if container.lifecycle.is_live() {
+            writes.push(Write::Delete {
+                key: live_key(namespace, &container.id),
+                condition: Condition::Always,
+            });
         }
-        let delete = |key| Write::Delete {
-            key,
-            condition: Condition::Always,
-        };
-        self.write(keys.into_iter().map(delete).collect()).await
+        if container.starts_with_host() {
+            writes.push(Write::Delete {
+                key: boot_key(namespace, &container.id),
+                condition: Condition::Always,
+            });
+        }
+        writes.extend(self.log_write(namespace, events)?);
+        match self.write(writes).await {
+            Err(error) if error.is_conflict() => Ok(()),
+            other => other,
+        }
     }
 
-    /// Every container, of any namespace, whose run goes on.
+    /// Every container, of any namespace, whose policy may want it to run when its host begins to work.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn restarted_containers(&self) -> Result<Vec<(Namespace, ContainerId)>, StoreError> {
+        self.marked("BOOT").await
+    }
+
+    /// Every container, of any namespace, whose run goes on or which is to be started again.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn live_containers(&self) -> Result<Vec<(Namespace, ContainerId)>, StoreError> {
-        let marks = self.list::<()>("LIVE", "", usize::MAX).await?;
+        self.marked("LIVE").await
+    }
+
+    async fn marked(&self, partition: &str) -> Result<Vec<(Namespace, ContainerId)>, StoreError> {
+        let marks = self.list::<()>(partition, "", usize::MAX).await?;
         Ok(marks
             .into_iter()
             .filter_map(|(sort, _)| {
@@ -297,6 +378,10 @@ fn container_key(namespace: &Namespace, id: &ContainerId) -> Key {
 
 fn name_key(namespace: &Namespace, name: &str) -> Key {
     Key::new(format!("N#{namespace}"), name)
+}
+
+fn boot_key(namespace: &Namespace, id: &ContainerId) -> Key {
+    Key::new("BOOT", format!("{namespace}#{id}"))
 }
 
 fn live_key(namespace: &Namespace, id: &ContainerId) -> Key {

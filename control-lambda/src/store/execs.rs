@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sockerless_shared::ids::{ContainerId, ExecId, Namespace, RunId};
 use sockerless_shared::spec::ProcessSpec;
 
+use super::events::Event;
 use super::{ATTEMPTS, Store, StoreError, put};
 use crate::ports::table::{Condition, Key, Write};
 
@@ -59,12 +60,18 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn create_exec(&self, namespace: &Namespace, exec: &Exec) -> Result<(), StoreError> {
-        self.write(vec![
+    pub async fn create_exec(
+        &self,
+        namespace: &Namespace,
+        exec: &Exec,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
+        let mut writes = vec![
             put(exec_key(namespace, &exec.id), exec, Condition::Absent)?,
             put(mark_key(&exec.container, &exec.id), &(), Condition::Always)?,
-        ])
-        .await
+        ];
+        writes.extend(self.log_write(namespace, events)?);
+        self.write(writes).await
     }
 
     /// The exec of this id.
@@ -106,18 +113,33 @@ impl Store {
         id: &ExecId,
         mut change: impl FnMut(&mut Exec) -> R,
     ) -> Result<Option<(Exec, R)>, StoreError> {
+        self.update_exec_and_log(namespace, id, |exec| (change(exec), Vec::new()))
+            .await
+    }
+
+    /// The same, with events that are logged if and only if the change is saved.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn update_exec_and_log<R>(
+        &self,
+        namespace: &Namespace,
+        id: &ExecId,
+        mut change: impl FnMut(&mut Exec) -> (R, Vec<Event>),
+    ) -> Result<Option<(Exec, R)>, StoreError> {
         for _ in 0..ATTEMPTS {
             let Some(found) = self.read::<Exec>(&exec_key(namespace, id)).await? else {
                 return Ok(None);
             };
             let mut exec = found.record;
-            let result = change(&mut exec);
-            let write = put(
+            let (result, events) = change(&mut exec);
+            let mut writes = vec![put(
                 exec_key(namespace, id),
                 &exec,
                 Condition::Version(found.version),
-            )?;
-            match self.write(vec![write]).await {
+            )?];
+            writes.extend(self.log_write(namespace, &events)?);
+            match self.write(writes).await {
                 Ok(()) => return Ok(Some((exec, result))),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),

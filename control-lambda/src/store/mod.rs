@@ -13,6 +13,9 @@
 //! | `F#<namespace>` | peer | mark: this frontend belongs to the namespace |
 //! | `A#<answer>` | `meta`, `p#<number>` | [`answers::Meta`] and the parts |
 //! | `W#<container>` | `<kind>#<answer>` | [`waiters::Waiter`] |
+//! | `E#<namespace>` | time, newest first, and a name | the [`events::Event`]s of one step |
+//! | `S#<namespace>` | answer | mark: this answer listens to the namespace's events |
+//! | `BOOT` | `<namespace>#<container>` | mark: started again together with its host |
 //! | `X#<namespace>` | exec id | [`execs::Exec`] |
 //! | `XC#<container>` | exec id | mark: this exec belongs to the container |
 //! | `NET#<namespace>` | network id | [`networks::Network`] |
@@ -22,6 +25,7 @@
 
 pub mod answers;
 pub mod containers;
+pub mod events;
 pub mod execs;
 pub mod networks;
 pub mod peers;
@@ -112,8 +116,17 @@ impl Store {
         prefix: &str,
         limit: usize,
     ) -> Result<Vec<(String, Versioned<T>)>, StoreError> {
+        self.list_after(partition, prefix, None, limit).await
+    }
+
+    pub(crate) async fn list_after<T: DeserializeOwned>(
+        &self,
+        partition: &str,
+        prefix: &str,
+        mut after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<(String, Versioned<T>)>, StoreError> {
         let mut found = Vec::new();
-        let mut after: Option<String> = None;
         while found.len() < limit {
             let page = PAGE.min(limit - found.len());
             let now = self.environment.now();

@@ -2,12 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use sockerless_shared::answer::{Head, MAX_INLINE_BODY_BYTES, Part, StreamTarget};
 use thiserror::Error;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::request::Kept;
 use super::watch::ClientWatch;
@@ -43,6 +45,8 @@ pub(super) struct Player {
     relay: Arc<Relay>,
     parts: AnswerParts,
     source: Source,
+    /// When the answer ends, whatever has come until then.
+    ends: Option<Instant>,
     gone: Gone,
     /// The client's body, for an agent that wants it.
     body: Option<Kept>,
@@ -86,6 +90,7 @@ impl Player {
             relay,
             parts,
             source: Source::Parts,
+            ends: None,
             gone: Box::pin(watch.gone(false)),
         }
     }
@@ -107,9 +112,11 @@ impl Player {
                 self.put_gone(gone);
                 Ok(head)
             }
-            Part::Data { .. } | Part::Blob { .. } | Part::Stream(_) | Part::End => {
-                Err(Interrupted::Disorder("a body before its head"))
-            }
+            Part::Data { .. }
+            | Part::Blob { .. }
+            | Part::Stream(_)
+            | Part::EndAfter { .. }
+            | Part::End => Err(Interrupted::Disorder("a body before its head")),
         }
     }
 
@@ -178,7 +185,7 @@ impl Player {
                     Some(bytes) => return Ok(Step::Bytes(bytes?)),
                     None => self.source = Source::Parts,
                 },
-                Source::Parts => match self.parts.next().await? {
+                Source::Parts => match self.next_part().await? {
                     Part::Head(_) => return Err(Interrupted::Disorder("a second head")),
                     Part::Data { data } => return Ok(Step::Bytes(data)),
                     Part::Blob { blob } => {
@@ -188,9 +195,22 @@ impl Player {
                     Part::Ask { .. } => {
                         return Err(Interrupted::Disorder("an agent's head behind another"));
                     }
+                    Part::EndAfter { ms } => {
+                        // What no clock can show is never.
+                        self.ends = Instant::now().checked_add(Duration::from_millis(ms));
+                    }
                     Part::End => self.source = Source::Ended,
                 },
             }
+        }
+    }
+
+    async fn next_part(&mut self) -> Result<Part, AnswerLost> {
+        match self.ends {
+            None => self.parts.next().await,
+            Some(ends) => timeout_at(ends, self.parts.next())
+                .await
+                .unwrap_or(Ok(Part::End)),
         }
     }
 

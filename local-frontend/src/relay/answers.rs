@@ -284,7 +284,7 @@ fn size(part: &Part) -> usize {
             let headers = head.headers.iter();
             FIXED + headers.map(|(n, v)| n.len() + v.len()).sum::<usize>()
         }
-        Part::Blob { .. } | Part::End => FIXED,
+        Part::Blob { .. } | Part::EndAfter { .. } | Part::End => FIXED,
     }
 }
 

@@ -1,8 +1,11 @@
 //! What happens to a container, and what follows.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::{Evidence, Exit};
+use crate::health::{Health, HealthStatus};
 use crate::ids::{Nonce, RunId};
 use crate::protocol::control::{Command, StartFailure};
 use crate::timestamp::Timestamp;
@@ -57,6 +60,26 @@ pub enum Input {
         error: String,
         /// How it was learned.
         evidence: Evidence,
+        /// Whether the grace of a stop was over and SIGKILL ended it.
+        grace_over: bool,
+        /// What the last probes said, where there are any.
+        health: Option<Health>,
+    },
+    /// The agent says what probes said.
+    Health {
+        /// Which run.
+        run: RunId,
+        /// What is known now.
+        health: Health,
+    },
+    /// The restart that its policy wants is due.
+    RestartDue {
+        /// The run that ended.
+        ended: RunId,
+        /// A fresh id.
+        run: RunId,
+        /// When the platform would end it.
+        deadline: Option<Timestamp>,
     },
     /// The present exit has been shown to a client.
     Told,
@@ -66,11 +89,15 @@ pub enum Input {
         signal: i32,
         /// Grace in seconds; `None` for without end.
         timeout_s: Option<u32>,
+        /// Whether a client asks, and not a control plane that is ending.
+        by_hand: bool,
     },
     /// A client sends a signal.
     Kill {
         /// Signal number.
         signal: i32,
+        /// Whether the run is to be the last one, whatever the policy.
+        last: bool,
     },
     /// A client asks for a stop and a start.
     Restart {
@@ -132,6 +159,13 @@ pub enum Effect {
     },
     /// Step with [`Input::Start`] and a fresh run.
     StartAgain,
+    /// Step with [`Input::RestartDue`] and a fresh run, this much later.
+    RestartLater {
+        /// The run that ended.
+        ended: RunId,
+        /// How much later.
+        delay: Duration,
+    },
     /// Remove the container's data and records, then answer those who wait for its removal.
     Erase,
 }
@@ -172,6 +206,8 @@ pub enum Event {
     Pause,
     /// `unpause`
     Unpause,
+    /// `health_status`
+    Health(HealthStatus),
     /// `destroy`
     Destroy,
 }
@@ -197,6 +233,9 @@ pub enum Refusal {
     /// It has to be stopped for this.
     #[error("container is running")]
     IsRunning,
+    /// It waits to be started again.
+    #[error("container is restarting, wait until the container is running")]
+    IsRestarting,
     /// Its removal is under way.
     #[error("removal of container is already in progress")]
     IsBeingRemoved,

@@ -9,13 +9,16 @@
 //! What a client wants ([`Desired`]) and what is known ([`Phase`]) are apart:
 //! only an observed end of a run ends a container.
 
+mod ending;
 mod input;
+mod restart;
 mod state;
 mod step;
 
 pub use input::{Effect, Event, Input, Refusal, StartResult};
-pub use state::{Desired, Evidence, Exit, Lifecycle, Phase, Run};
-pub use step::{DEADLINE_GRACE, step};
+pub use restart::{RestartPolicy, Restarts};
+pub use state::{Cause, Desired, Evidence, Exit, Lifecycle, Phase, Run};
+pub use step::{DEADLINE_GRACE, RESTART_GRACE, step};
 
 #[cfg(test)]
 mod tests;

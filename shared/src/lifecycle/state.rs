@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::restart::{RestartPolicy, Restarts};
+use crate::health::Health;
 use crate::ids::{Nonce, RunId};
 use crate::timestamp::Timestamp;
 
@@ -16,20 +18,36 @@ pub struct Lifecycle {
     pub run: Option<Run>,
     /// How the last run ended; `None` while there has been none, and while one goes on.
     pub exit: Option<Exit>,
+    /// How the run before the present one ended.
+    #[serde(default)]
+    pub previous: Option<Exit>,
     /// Whether the container goes when its run ends (`--rm`).
     pub auto_remove: bool,
+    /// When it is started again by itself.
+    #[serde(default)]
+    pub restarts: Restarts,
+    /// Whether it is probed while it runs.
+    #[serde(default)]
+    pub probed: bool,
+    /// What probes said; `None` where nobody probes, and before the first start.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 impl Lifecycle {
     /// A container that was just created.
     #[must_use]
-    pub const fn created(auto_remove: bool) -> Self {
+    pub fn created(auto_remove: bool, policy: RestartPolicy, probed: bool) -> Self {
         Self {
             phase: Phase::Created,
             desired: Desired::Stopped,
             run: None,
             exit: None,
+            previous: None,
             auto_remove,
+            restarts: Restarts::new(policy),
+            probed,
+            health: None,
         }
     }
 
@@ -38,7 +56,56 @@ impl Lifecycle {
     pub fn current_run(&self) -> Option<&Run> {
         match self.phase {
             Phase::Starting | Phase::Running | Phase::Paused => self.run.as_ref(),
-            Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => None,
+            Phase::Created | Phase::Restarting | Phase::Exited | Phase::Removing | Phase::Dead => {
+                None
+            }
+        }
+    }
+
+    /// Whether something will happen to it without a client: a run goes on, or a restart
+    /// is due. What the sweep looks at.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Restarting || self.current_run().is_some()
+    }
+
+    /// Whether Docker shows it as restarting: from the end of a run until the next one,
+    /// which the policy wants, has begun.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        match self.phase {
+            Phase::Restarting => true,
+            Phase::Starting => self
+                .run
+                .as_ref()
+                .is_some_and(|run| run.cause == Cause::Policy),
+            Phase::Created
+            | Phase::Running
+            | Phase::Paused
+            | Phase::Exited
+            | Phase::Removing
+            | Phase::Dead => false,
+        }
+    }
+
+    /// Whether it is to be started when its control plane begins to work, having ended
+    /// everything when it stopped (`dockerd` after its own restart).
+    #[must_use]
+    pub fn starts_with_its_host(&self) -> bool {
+        let ran = self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.started_at.is_some());
+        let code = self.exit.as_ref().map_or(0, |exit| exit.code);
+        match self.phase {
+            Phase::Exited => ran && self.restarts.wants(code, self.restarts.stopped_by_hand),
+            Phase::Created
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Paused
+            | Phase::Restarting
+            | Phase::Removing
+            | Phase::Dead => false,
         }
     }
 }
@@ -56,6 +123,8 @@ pub enum Phase {
     Running,
     /// Its processes are stopped.
     Paused,
+    /// Its last run ended, and its policy wants another, which waits for its time.
+    Restarting,
     /// Its last run ended.
     Exited,
     /// Its records and data are being removed.
@@ -93,6 +162,22 @@ pub struct Run {
     pub deadline: Option<Timestamp>,
     /// Process id as the agent sees it; 0 before the start.
     pub pid: u32,
+    /// Why it was started.
+    #[serde(default)]
+    pub cause: Cause,
+}
+
+/// Why a run was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A client asked for a start.
+    #[default]
+    Start,
+    /// A client asked for a restart.
+    Restart,
+    /// Its policy wants it to run.
+    Policy,
 }
 
 /// How a run ended.

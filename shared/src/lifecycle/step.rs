@@ -1,19 +1,26 @@
-//! The transition function.
+//! The transition function: what clients ask for. What a run's end brings is in
+//! [`super::ending`].
 
 use std::time::Duration;
 
+use super::ending::{end_run, ended, restart_due, start_failed};
 use super::input::{Effect, Event, Input, Refusal, StartResult};
-use super::state::{Desired, Evidence, Exit, Lifecycle, Phase, Run};
+use super::restart::Restarts;
+use super::state::{Cause, Desired, Evidence, Exit, Lifecycle, Phase, Run};
+use crate::health::Health;
 use crate::ids::{Nonce, RunId};
-use crate::protocol::control::{Command, StartFailure};
+use crate::protocol::control::Command;
 use crate::timestamp::Timestamp;
 
 /// How long after a run's deadline the sweep waits for a better word.
 pub const DEADLINE_GRACE: Duration = Duration::from_secs(90);
 
-const SIGKILL: i32 = 9;
+/// How long after its time the sweep waits for a restart to be carried out.
+pub const RESTART_GRACE: Duration = Duration::from_secs(30);
 
-type Stepped = Result<(Lifecycle, Vec<Effect>), Refusal>;
+pub(super) const SIGKILL: i32 = 9;
+
+pub(super) type Stepped = Result<(Lifecycle, Vec<Effect>), Refusal>;
 
 /// What becomes of a container.
 ///
@@ -32,6 +39,8 @@ pub fn step(state: &Lifecycle, input: Input, now: Timestamp) -> Stepped {
             oom_killed,
             error,
             evidence,
+            grace_over,
+            health,
         } => {
             let exit = Exit {
                 at,
@@ -41,11 +50,21 @@ pub fn step(state: &Lifecycle, input: Input, now: Timestamp) -> Stepped {
                 evidence,
                 told: false,
             };
-            ended(state, &run, exit)
+            ended(state, &run, exit, grace_over, health, now)
         }
+        Input::Health { run, health } => probed(state, &run, health),
+        Input::RestartDue {
+            ended,
+            run,
+            deadline,
+        } => restart_due(state, &ended, run, deadline, now),
         Input::Told => told(state),
-        Input::Stop { signal, timeout_s } => stop(state, signal, timeout_s),
-        Input::Kill { signal } => kill(state, signal),
+        Input::Stop {
+            signal,
+            timeout_s,
+            by_hand,
+        } => stop(state, signal, timeout_s, by_hand),
+        Input::Kill { signal, last } => kill(state, signal, last),
         Input::Restart { signal, timeout_s } => restart(state, signal, timeout_s),
         Input::Pause => pause(state),
         Input::Unpause => unpause(state),
@@ -60,26 +79,60 @@ pub fn step(state: &Lifecycle, input: Input, now: Timestamp) -> Stepped {
 fn start(state: &Lifecycle, run: RunId, deadline: Option<Timestamp>, now: Timestamp) -> Stepped {
     match state.phase {
         Phase::Created | Phase::Exited => {
-            let next = Lifecycle {
-                phase: Phase::Starting,
-                desired: Desired::Running,
-                run: Some(Run {
-                    id: run.clone(),
-                    nonce: None,
-                    requested_at: now,
-                    started_at: None,
-                    deadline,
-                    pid: 0,
-                }),
-                exit: None,
-                ..state.clone()
+            let cause = match state.desired {
+                Desired::Restarted => Cause::Restart,
+                Desired::Stopped | Desired::Running | Desired::Removed => Cause::Start,
             };
-            Ok((next, vec![Effect::Invoke { run }]))
+            let begun = begin(state, run, deadline, cause, now);
+            let (next, effects) = begun;
+            let restarts = state.restarts.begun_anew();
+            Ok((Lifecycle { restarts, ..next }, effects))
         }
         Phase::Paused => Err(Refusal::IsPaused),
-        Phase::Starting | Phase::Running => Err(Refusal::AlreadyStarted),
+        Phase::Starting | Phase::Running | Phase::Restarting => Err(Refusal::AlreadyStarted),
         Phase::Removing | Phase::Dead => Err(Refusal::MarkedForRemoval),
     }
+}
+
+/// A fresh run of a container that has none.
+pub(super) fn begin(
+    state: &Lifecycle,
+    run: RunId,
+    deadline: Option<Timestamp>,
+    cause: Cause,
+    now: Timestamp,
+) -> (Lifecycle, Vec<Effect>) {
+    let previous = match state.phase {
+        // A start that failed is no run that ended.
+        Phase::Created => state.previous.clone(),
+        Phase::Starting
+        | Phase::Running
+        | Phase::Paused
+        | Phase::Restarting
+        | Phase::Exited
+        | Phase::Removing
+        | Phase::Dead => state.exit.clone().or_else(|| state.previous.clone()),
+    };
+    let next = Lifecycle {
+        phase: Phase::Starting,
+        desired: Desired::Running,
+        run: Some(Run {
+            id: run.clone(),
+            nonce: None,
+            requested_at: now,
+            started_at: None,
+            deadline,
+            pid: 0,
+            cause,
+        }),
+        exit: None,
+        previous,
+        health: state
+            .probed
+            .then(|| Health::starting(state.health.as_ref())),
+        ..state.clone()
+    };
+    (next, vec![Effect::Invoke { run }])
 }
 
 fn claim(state: &Lifecycle, run: &RunId, nonce: Nonce) -> Stepped {
@@ -106,7 +159,7 @@ fn claim(state: &Lifecycle, run: &RunId, nonce: Nonce) -> Stepped {
             }
         }
         // The agent whose exit was recorded may come back for the acknowledgement that it missed.
-        Phase::Exited | Phase::Removing => match present_run(state, run)? {
+        Phase::Restarting | Phase::Exited | Phase::Removing => match present_run(state, run)? {
             Run {
                 nonce: Some(claimed),
                 ..
@@ -127,24 +180,20 @@ fn started(state: &Lifecycle, run: &RunId, at: Timestamp, pid: u32) -> Stepped {
                 pid,
                 ..present.clone()
             };
+            let mut effects = vec![Effect::AnswerStart(StartResult::Running)];
+            effects.extend(start_events(&run));
             let next = Lifecycle {
                 phase: Phase::Running,
                 run: Some(run),
                 ..state.clone()
             };
-            Ok((
-                next,
-                vec![
-                    Effect::AnswerStart(StartResult::Running),
-                    Effect::Emit(Event::Start),
-                ],
-            ))
+            Ok((next, effects))
         }
         Phase::Running | Phase::Paused => {
             present_run(state, run)?;
             Err(Refusal::NothingNew)
         }
-        Phase::Exited => {
+        Phase::Restarting | Phase::Exited => {
             // Overtaken by its own exit: the start still happened, and whoever waits for it hears so.
             let present = present_run(state, run)?;
             if present.started_at.is_some() {
@@ -165,153 +214,77 @@ fn started(state: &Lifecycle, run: &RunId, at: Timestamp, pid: u32) -> Stepped {
     }
 }
 
-fn start_failed(state: &Lifecycle, run: &RunId, at: Timestamp, failure: StartFailure) -> Stepped {
-    match state.phase {
-        Phase::Starting => {
-            present_run(state, run)?;
-            let exit = Exit {
-                at,
-                code: failure.code,
-                oom_killed: false,
-                error: failure.message.clone(),
-                evidence: Evidence::Agent,
-                told: false,
-            };
-            // Docker leaves a container that never started in `created`.
-            let phase = if state.auto_remove || state.desired == Desired::Removed {
-                Phase::Removing
-            } else {
-                Phase::Created
-            };
-            let mut effects = vec![
-                Effect::AnswerStart(StartResult::Failed(failure)),
-                Effect::AnswerExit,
-                Effect::Revoke { run: run.clone() },
-            ];
-            if phase == Phase::Removing {
-                effects.push(Effect::Erase);
-            }
-            let next = Lifecycle {
-                phase,
-                desired: Desired::Stopped,
-                exit: Some(exit),
-                ..state.clone()
-            };
-            Ok((next, effects))
-        }
-        Phase::Running | Phase::Paused | Phase::Exited => {
-            present_run(state, run)?;
-            Err(Refusal::NothingNew)
-        }
-        Phase::Created | Phase::Removing | Phase::Dead => Err(Refusal::OtherRun),
+/// What Docker's events say of a run that has begun.
+pub(super) fn start_events(run: &Run) -> Vec<Effect> {
+    let mut events = vec![Effect::Emit(Event::Start)];
+    match run.cause {
+        Cause::Restart => events.push(Effect::Emit(Event::Restart)),
+        Cause::Start | Cause::Policy => {}
     }
+    events
 }
 
-fn ended(state: &Lifecycle, run: &RunId, exit: Exit) -> Stepped {
+fn probed(state: &Lifecycle, run: &RunId, health: Health) -> Stepped {
     match state.phase {
         Phase::Starting | Phase::Running | Phase::Paused => {
-            let present = present_run(state, run)?;
-            Ok(end_run(state, present, exit))
-        }
-        Phase::Exited => {
             present_run(state, run)?;
-            match &state.exit {
-                Some(known) if known.yields_to(exit.evidence) => Ok((
-                    Lifecycle {
-                        exit: Some(exit),
-                        ..state.clone()
-                    },
-                    Vec::new(),
-                )),
-                Some(_) | None => Err(Refusal::NothingNew),
+            let known = state.health.as_ref().ok_or(Refusal::NothingNew)?;
+            // Reports overtake each other.
+            if health.is_older_than(known) {
+                return Err(Refusal::NothingNew);
             }
+            let health = health.following(known);
+            let changed = (health.status != known.status)
+                .then_some(Effect::Emit(Event::Health(health.status)));
+            let next = Lifecycle {
+                health: Some(health),
+                ..state.clone()
+            };
+            Ok((next, changed.into_iter().collect()))
         }
-        Phase::Created | Phase::Removing | Phase::Dead => Err(Refusal::OtherRun),
-    }
-}
-
-/// A run that was going on is over: what is next depends on what is wanted.
-fn end_run(state: &Lifecycle, run: &Run, exit: Exit) -> (Lifecycle, Vec<Effect>) {
-    let mut effects = Vec::new();
-    if state.phase == Phase::Starting {
-        // Nobody who waits for the start may wait for ever. An agent that ended
-        // properly did start its process; from anyone else the end is a failure.
-        effects.push(Effect::AnswerStart(match exit.evidence {
-            Evidence::Agent => StartResult::Running,
-            Evidence::Platform | Evidence::Sweep => StartResult::Failed(StartFailure {
-                code: exit.code,
-                message: exit.error.clone(),
-            }),
-        }));
-    }
-    if exit.oom_killed {
-        effects.push(Effect::Emit(Event::Oom));
-    }
-    let began = run.started_at.unwrap_or(run.requested_at);
-    let duration_s = exit.at.since(began).as_secs();
-    effects.push(Effect::Emit(Event::Die {
-        code: exit.code,
-        duration_s,
-    }));
-    effects.push(Effect::AnswerExit);
-    effects.push(Effect::Revoke {
-        run: run.id.clone(),
-    });
-    let (phase, desired) = match state.desired {
-        Desired::Removed => (Phase::Removing, Desired::Removed),
-        Desired::Restarted => {
-            effects.push(Effect::StartAgain);
-            (Phase::Exited, Desired::Restarted)
+        Phase::Created | Phase::Restarting | Phase::Exited | Phase::Removing | Phase::Dead => {
+            Err(Refusal::OtherRun)
         }
-        Desired::Stopped | Desired::Running if state.auto_remove => {
-            (Phase::Removing, Desired::Removed)
-        }
-        Desired::Stopped | Desired::Running => (Phase::Exited, Desired::Stopped),
-    };
-    if phase == Phase::Removing {
-        effects.push(Effect::Erase);
     }
-    (
-        Lifecycle {
-            phase,
-            desired,
-            exit: Some(exit),
-            ..state.clone()
-        },
-        effects,
-    )
 }
 
 fn told(state: &Lifecycle) -> Stepped {
     match state.phase {
-        Phase::Exited | Phase::Created | Phase::Removing | Phase::Dead => match &state.exit {
-            Some(exit) if !exit.told => {
-                let exit = Exit {
-                    told: true,
-                    ..exit.clone()
-                };
-                Ok((
-                    Lifecycle {
-                        exit: Some(exit),
-                        ..state.clone()
-                    },
-                    Vec::new(),
-                ))
+        Phase::Restarting | Phase::Exited | Phase::Created | Phase::Removing | Phase::Dead => {
+            match &state.exit {
+                Some(exit) if !exit.told => {
+                    let exit = Exit {
+                        told: true,
+                        ..exit.clone()
+                    };
+                    Ok((
+                        Lifecycle {
+                            exit: Some(exit),
+                            ..state.clone()
+                        },
+                        Vec::new(),
+                    ))
+                }
+                Some(_) | None => Err(Refusal::NothingNew),
             }
-            Some(_) | None => Err(Refusal::NothingNew),
-        },
+        }
         Phase::Starting | Phase::Running | Phase::Paused => Err(Refusal::NothingNew),
     }
 }
 
-fn stop(state: &Lifecycle, signal: i32, timeout_s: Option<u32>) -> Stepped {
+fn stop(state: &Lifecycle, signal: i32, timeout_s: Option<u32>, by_hand: bool) -> Stepped {
+    let stopped = || Lifecycle {
+        desired: keep_removal(state.desired, Desired::Stopped),
+        restarts: Restarts {
+            canceled: true,
+            stopped_by_hand: by_hand || state.restarts.stopped_by_hand,
+            ..state.restarts.clone()
+        },
+        ..state.clone()
+    };
     match state.phase {
         Phase::Starting | Phase::Running => {
-            let desired = keep_removal(state.desired, Desired::Stopped);
-            let next = Lifecycle {
-                desired,
-                ..state.clone()
-            };
+            let next = stopped();
             let effects = vec![
                 tell(state, Command::Stop { signal, timeout_s })?,
                 Effect::Emit(Event::Kill { signal }),
@@ -319,11 +292,7 @@ fn stop(state: &Lifecycle, signal: i32, timeout_s: Option<u32>) -> Stepped {
             Ok((next, effects))
         }
         Phase::Paused => {
-            let desired = keep_removal(state.desired, Desired::Stopped);
-            let next = Lifecycle {
-                desired,
-                ..state.clone()
-            };
+            let next = stopped();
             let effects = vec![
                 tell(state, Command::Stop { signal, timeout_s })?,
                 tell(state, Command::Unpause)?,
@@ -331,12 +300,24 @@ fn stop(state: &Lifecycle, signal: i32, timeout_s: Option<u32>) -> Stepped {
             ];
             Ok((next, effects))
         }
+        Phase::Restarting => {
+            let effects = vec![Effect::Emit(Event::Stop), Effect::AnswerExit];
+            Ok((no_longer_restarting(&stopped()), effects))
+        }
         Phase::Created | Phase::Exited | Phase::Dead => Err(Refusal::AlreadyStopped),
         Phase::Removing => Err(Refusal::IsBeingRemoved),
     }
 }
 
-fn kill(state: &Lifecycle, signal: i32) -> Stepped {
+fn kill(state: &Lifecycle, signal: i32, last: bool) -> Stepped {
+    let next = Lifecycle {
+        restarts: Restarts {
+            canceled: last || state.restarts.canceled,
+            stopped_by_hand: true,
+            ..state.restarts.clone()
+        },
+        ..state.clone()
+    };
     match state.phase {
         // Sent once the process runs: as with a Docker Engine, a kill waits for a start
         // that is under way.
@@ -345,7 +326,7 @@ fn kill(state: &Lifecycle, signal: i32) -> Stepped {
                 tell(state, Command::Kill { signal })?,
                 Effect::Emit(Event::Kill { signal }),
             ];
-            Ok((state.clone(), effects))
+            Ok((next, effects))
         }
         Phase::Paused => {
             let effects = vec![
@@ -353,8 +334,11 @@ fn kill(state: &Lifecycle, signal: i32) -> Stepped {
                 tell(state, Command::Unpause)?,
                 Effect::Emit(Event::Kill { signal }),
             ];
-            Ok((state.clone(), effects))
+            Ok((next, effects))
         }
+        // There is no process that it could be sent to.
+        Phase::Restarting if last => Ok((no_longer_restarting(&next), vec![Effect::AnswerExit])),
+        Phase::Restarting => Ok((next, Vec::new())),
         Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => Err(Refusal::NotRunning),
     }
 }
@@ -383,6 +367,13 @@ fn restart(state: &Lifecycle, signal: i32, timeout_s: Option<u32>) -> Stepped {
             };
             Ok((next, vec![Effect::StartAgain]))
         }
+        Phase::Restarting => {
+            let next = Lifecycle {
+                desired: Desired::Restarted,
+                ..no_longer_restarting(state)
+            };
+            Ok((next, vec![Effect::Emit(Event::Stop), Effect::StartAgain]))
+        }
         Phase::Removing | Phase::Dead => Err(Refusal::MarkedForRemoval),
     }
 }
@@ -391,6 +382,7 @@ fn pause(state: &Lifecycle) -> Stepped {
     match state.phase {
         Phase::Running => Ok((state.clone(), vec![tell(state, Command::Pause)?])),
         Phase::Paused => Err(Refusal::IsPaused),
+        Phase::Restarting => Err(Refusal::IsRestarting),
         Phase::Created | Phase::Starting | Phase::Exited | Phase::Removing | Phase::Dead => {
             Err(Refusal::NotRunning)
         }
@@ -403,6 +395,7 @@ fn unpause(state: &Lifecycle) -> Stepped {
         Phase::Created
         | Phase::Starting
         | Phase::Running
+        | Phase::Restarting
         | Phase::Exited
         | Phase::Removing
         | Phase::Dead => Err(Refusal::NotPaused),
@@ -415,12 +408,17 @@ fn paused(state: &Lifecycle, run: &RunId) -> Stepped {
             present_run(state, run)?;
             let next = Lifecycle {
                 phase: Phase::Paused,
+                health: state.health.as_ref().map(Health::unwatched),
                 ..state.clone()
             };
-            Ok((next, vec![Effect::Emit(Event::Pause)]))
+            let mut effects = vec![Effect::Emit(Event::Pause)];
+            effects.extend(probing(state, false)?);
+            Ok((next, effects))
         }
         Phase::Paused | Phase::Starting => Err(Refusal::NothingNew),
-        Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => Err(Refusal::OtherRun),
+        Phase::Created | Phase::Restarting | Phase::Exited | Phase::Removing | Phase::Dead => {
+            Err(Refusal::OtherRun)
+        }
     }
 }
 
@@ -432,10 +430,14 @@ fn unpaused(state: &Lifecycle, run: &RunId) -> Stepped {
                 phase: Phase::Running,
                 ..state.clone()
             };
-            Ok((next, vec![Effect::Emit(Event::Unpause)]))
+            let mut effects = vec![Effect::Emit(Event::Unpause)];
+            effects.extend(probing(state, true)?);
+            Ok((next, effects))
         }
         Phase::Running | Phase::Starting => Err(Refusal::NothingNew),
-        Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => Err(Refusal::OtherRun),
+        Phase::Created | Phase::Restarting | Phase::Exited | Phase::Removing | Phase::Dead => {
+            Err(Refusal::OtherRun)
+        }
     }
 }
 
@@ -449,6 +451,15 @@ fn remove(state: &Lifecycle, force: bool) -> Stepped {
             };
             Ok((next, vec![Effect::Erase]))
         }
+        Phase::Restarting if force => {
+            let next = Lifecycle {
+                phase: Phase::Removing,
+                desired: Desired::Removed,
+                ..state.clone()
+            };
+            Ok((next, vec![Effect::AnswerExit, Effect::Erase]))
+        }
+        Phase::Restarting => Err(Refusal::IsRunning),
         Phase::Starting | Phase::Running if !force => Err(Refusal::IsRunning),
         Phase::Paused if !force => Err(Refusal::IsPaused),
         Phase::Starting | Phase::Running | Phase::Paused => {
@@ -482,6 +493,7 @@ fn remove_failed(state: &Lifecycle) -> Stepped {
         | Phase::Starting
         | Phase::Running
         | Phase::Paused
+        | Phase::Restarting
         | Phase::Exited
         | Phase::Dead => Err(Refusal::NothingNew),
     }
@@ -508,7 +520,23 @@ fn sweep(state: &Lifecycle, now: Timestamp) -> Stepped {
                 evidence: Evidence::Sweep,
                 told: false,
             };
-            Ok(end_run(state, run, exit))
+            Ok(end_run(state, run, exit, false, None, now))
+        }
+        Phase::Restarting => {
+            let overdue = state
+                .restarts
+                .due
+                .is_none_or(|due| due.plus(RESTART_GRACE) < now);
+            match &state.run {
+                Some(run) if overdue => Ok((
+                    state.clone(),
+                    vec![Effect::RestartLater {
+                        ended: run.id.clone(),
+                        delay: Duration::ZERO,
+                    }],
+                )),
+                Some(_) | None => Err(Refusal::NothingNew),
+            }
         }
         // What a control plane that died between saving and acting has left undone.
         Phase::Removing => Ok((state.clone(), vec![Effect::Erase])),
@@ -522,7 +550,7 @@ fn sweep(state: &Lifecycle, now: Timestamp) -> Stepped {
 /// The exit code that Docker gives a container which its daemon lost.
 const LOST_CODE: i32 = 255;
 
-fn present_run<'a>(state: &'a Lifecycle, run: &RunId) -> Result<&'a Run, Refusal> {
+pub(super) fn present_run<'a>(state: &'a Lifecycle, run: &RunId) -> Result<&'a Run, Refusal> {
     state
         .run
         .as_ref()
@@ -536,6 +564,27 @@ fn tell(state: &Lifecycle, command: Command) -> Result<Effect, Refusal> {
         run: run.id.clone(),
         command,
     })
+}
+
+/// Whoever probes is told to go on, or not to.
+fn probing(state: &Lifecycle, on: bool) -> Result<Option<Effect>, Refusal> {
+    state
+        .probed
+        .then(|| tell(state, Command::Probe { on }))
+        .transpose()
+}
+
+/// A restart that was waited for will not be.
+fn no_longer_restarting(state: &Lifecycle) -> Lifecycle {
+    Lifecycle {
+        phase: Phase::Exited,
+        desired: Desired::Stopped,
+        restarts: Restarts {
+            due: None,
+            ..state.restarts.clone()
+        },
+        ..state.clone()
+    }
 }
 
 /// A removal that was asked for is not taken back by a later stop or restart.

@@ -4,15 +4,17 @@ use expect_test::expect_file;
 use proptest::prelude::*;
 
 use super::*;
+use crate::health::{Health, HealthStatus, ProbeResult};
 use crate::ids::{Nonce, RunId};
 use crate::protocol::control::{Command, StartFailure};
 use crate::timestamp::Timestamp;
 
-const PHASES: [Phase; 7] = [
+const PHASES: [Phase; 8] = [
     Phase::Created,
     Phase::Starting,
     Phase::Running,
     Phase::Paused,
+    Phase::Restarting,
     Phase::Exited,
     Phase::Removing,
     Phase::Dead,
@@ -40,11 +42,15 @@ fn exit(evidence: Evidence, told: bool) -> Exit {
 /// A state as it typically is in this phase.
 fn typical(phase: Phase) -> Lifecycle {
     let ran = !matches!(phase, Phase::Created);
-    let ended = matches!(phase, Phase::Exited | Phase::Removing | Phase::Dead);
+    let ended = matches!(
+        phase,
+        Phase::Restarting | Phase::Exited | Phase::Removing | Phase::Dead
+    );
+    let restarting = phase == Phase::Restarting;
     let started = ran && !matches!(phase, Phase::Starting);
     Lifecycle {
         phase,
-        desired: if ran && !ended {
+        desired: if ran && !ended || restarting {
             Desired::Running
         } else {
             Desired::Stopped
@@ -56,9 +62,19 @@ fn typical(phase: Phase) -> Lifecycle {
             started_at: started.then_some(Timestamp::from_secs(11)),
             deadline: Some(Timestamp::from_secs(910)),
             pid: if started { 7 } else { 0 },
+            cause: Cause::Start,
         }),
         exit: ended.then(|| exit(Evidence::Platform, false)),
-        auto_remove: false,
+        restarts: Restarts {
+            policy: if restarting {
+                RestartPolicy::Always
+            } else {
+                RestartPolicy::No
+            },
+            due: restarting.then_some(Timestamp::from_secs(21)),
+            ..Restarts::default()
+        },
+        ..Lifecycle::created(false, RestartPolicy::No, false)
     }
 }
 
@@ -74,6 +90,8 @@ fn inputs() -> Vec<(&'static str, Input)> {
         oom_killed: false,
         error: String::new(),
         evidence,
+        grace_over: false,
+        health: None,
     };
     vec![
         (
@@ -145,9 +163,23 @@ fn inputs() -> Vec<(&'static str, Input)> {
             Input::Stop {
                 signal: 15,
                 timeout_s: Some(10),
+                by_hand: true,
             },
         ),
-        ("kill", Input::Kill { signal: 9 }),
+        (
+            "kill",
+            Input::Kill {
+                signal: 9,
+                last: true,
+            },
+        ),
+        (
+            "kill, not the last",
+            Input::Kill {
+                signal: 1,
+                last: false,
+            },
+        ),
         (
             "restart",
             Input::Restart {
@@ -157,6 +189,29 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ),
         ("pause", Input::Pause),
         ("unpause", Input::Unpause),
+        (
+            "restart due",
+            Input::RestartDue {
+                ended: run_id(1),
+                run: run_id(2),
+                deadline: None,
+            },
+        ),
+        (
+            "restart due, other run",
+            Input::RestartDue {
+                ended: run_id(9),
+                run: run_id(2),
+                deadline: None,
+            },
+        ),
+        (
+            "health",
+            Input::Health {
+                run: run_id(1),
+                health: Health::starting(None),
+            },
+        ),
         ("paused", Input::Paused { run: run_id(1) }),
         ("unpaused", Input::Unpaused { run: run_id(1) }),
         ("remove", Input::Remove { force: false }),
@@ -178,6 +233,7 @@ fn name(effect: &Effect) -> String {
         Effect::Emit(event) => format!("emit {event:?}"),
         Effect::Revoke { .. } => "revoke".into(),
         Effect::StartAgain => "start again".into(),
+        Effect::RestartLater { delay, .. } => format!("restart later: {delay:?}"),
         Effect::Erase => "erase".into(),
     }
 }
@@ -188,6 +244,7 @@ fn command_name(command: &Command) -> String {
         Command::Kill { signal } => format!("kill {signal}"),
         Command::Pause => "pause".into(),
         Command::Unpause => "unpause".into(),
+        Command::Probe { on } => format!("probe: {on}"),
         Command::Resize { .. }
         | Command::ResizeExec { .. }
         | Command::StoreLayer { .. }
@@ -268,6 +325,8 @@ fn stronger_evidence_replaces_weaker_until_a_client_was_told() {
         oom_killed: false,
         error: String::new(),
         evidence: Evidence::Agent,
+        grace_over: false,
+        health: None,
     };
     let mut state = typical(Phase::Exited);
     let (replaced, effects) = step(&state, by_agent.clone(), now).unwrap();
@@ -330,7 +389,7 @@ impl Oracle {
         self.accepted
             .iter()
             .filter_map(|input| match input {
-                Input::Start { run, .. } => Some(run.clone()),
+                Input::Start { run, .. } | Input::RestartDue { run, .. } => Some(run.clone()),
                 _ => None,
             })
             .collect()
@@ -341,7 +400,7 @@ impl Oracle {
         let at = self
             .accepted
             .iter()
-            .rposition(|input| matches!(input, Input::Start { .. }));
+            .rposition(|input| matches!(input, Input::Start { .. } | Input::RestartDue { .. }));
         at.map_or(&[], |at| &self.accepted[at..])
     }
 
@@ -388,10 +447,12 @@ fn any_input() -> impl Strategy<Value = Input> {
         }),
         4 => (run.clone(), 0i32..256, evidence).prop_map(|(run, code, evidence)| Input::Ended {
             run, at: Timestamp::from_secs(30), code, oom_killed: false, error: String::new(), evidence,
+            grace_over: false, health: None,
         }),
         1 => Just(Input::Told),
-        1 => Just(Input::Stop { signal: 15, timeout_s: Some(1) }),
-        1 => Just(Input::Kill { signal: 9 }),
+        1 => Just(Input::Stop { signal: 15, timeout_s: Some(1), by_hand: true }),
+        1 => Just(Input::Kill { signal: 9, last: true }),
+        2 => (run.clone(), 1u8..4).prop_map(|(ended, n)| Input::RestartDue { ended, run: run_id(n), deadline: None }),
         1 => Just(Input::Restart { signal: 15, timeout_s: None }),
         1 => Just(Input::Pause),
         1 => Just(Input::Unpause),
@@ -403,10 +464,24 @@ fn any_input() -> impl Strategy<Value = Input> {
     ]
 }
 
+fn any_policy() -> impl Strategy<Value = RestartPolicy> {
+    prop_oneof![
+        2 => Just(RestartPolicy::No),
+        1 => Just(RestartPolicy::Always),
+        1 => Just(RestartPolicy::UnlessStopped),
+        1 => (0u32..3).prop_map(|limit| RestartPolicy::OnFailure { limit }),
+    ]
+}
+
 proptest! {
     #[test]
-    fn random_histories_agree_with_the_oracle(history in prop::collection::vec(any_input(), 0..60), auto_remove: bool) {
-        let mut state = Lifecycle::created(auto_remove);
+    fn random_histories_agree_with_the_oracle(
+        history in prop::collection::vec(any_input(), 0..60),
+        auto_remove: bool,
+        policy in any_policy(),
+    ) {
+        let policy = if auto_remove { RestartPolicy::No } else { policy };
+        let mut state = Lifecycle::created(auto_remove, policy, false);
         let mut oracle = Oracle::default();
         let now = Timestamp::from_secs(40);
         for input in history {
@@ -420,7 +495,19 @@ proptest! {
                     let ends = effects.iter().filter(|effect| matches!(effect, Effect::AnswerExit)).count();
                     let was_on = before.current_run().is_some();
                     let is_on = state.current_run().is_some();
-                    prop_assert_eq!(ends, usize::from(was_on && !is_on));
+                    let called_off = before.phase == Phase::Restarting && ends == 1;
+                    if called_off {
+                        prop_assert!(state.phase != Phase::Restarting && !is_on);
+                    }
+                    prop_assert_eq!(ends, usize::from(was_on && !is_on || called_off));
+                    // A restart follows an end that the policy does not want, and nothing else.
+                    let later = effects.iter().any(|effect| matches!(effect, Effect::RestartLater { .. }));
+                    let wanted = state.phase == Phase::Restarting && (was_on || matches!(input, Input::Sweep));
+                    prop_assert_eq!(later, wanted);
+                    if later && was_on {
+                        prop_assert!(policy != RestartPolicy::No);
+                        prop_assert!(!before.restarts.canceled);
+                    }
                     if was_on && !is_on {
                         let observed = matches!(input, Input::Ended { .. } | Input::StartFailed { .. });
                         prop_assert!(observed);
@@ -435,4 +522,225 @@ proptest! {
             }
         }
     }
+}
+
+/// Runs that end with `code` after `lasted`, one after the other, until the policy wants
+/// no other: how long each restart waited.
+fn delays(policy: RestartPolicy, code: i32, lasted: &[i64]) -> Vec<u128> {
+    let mut state = Lifecycle::created(false, policy, false);
+    let mut now = Timestamp::from_secs(100);
+    let mut delays = Vec::new();
+    let mut start = Input::Start {
+        run: run_id(0),
+        deadline: None,
+    };
+    for (number, secs) in (0u8..).zip(lasted) {
+        let mut stepped = |input, at| {
+            let (next, effects) = step(&state, input, at).unwrap();
+            state = next;
+            effects
+        };
+        stepped(start, now);
+        let run = run_id(number);
+        stepped(
+            Input::Started {
+                run: run.clone(),
+                at: now,
+                pid: 1,
+            },
+            now,
+        );
+        now = now.plus(std::time::Duration::from_secs(secs.unsigned_abs()));
+        let effects = stepped(
+            Input::Ended {
+                run: run.clone(),
+                at: now,
+                code,
+                oom_killed: false,
+                error: String::new(),
+                evidence: Evidence::Agent,
+                grace_over: false,
+                health: None,
+            },
+            now,
+        );
+        let delay = effects.iter().find_map(|effect| match effect {
+            Effect::RestartLater { delay, .. } => Some(*delay),
+            _ => None,
+        });
+        let Some(delay) = delay else {
+            assert_eq!(state.phase, Phase::Exited);
+            break;
+        };
+        assert_eq!(state.restarts.due, Some(now.plus(delay)));
+        delays.push(delay.as_millis());
+        assert_eq!(state.restarts.count as usize, delays.len());
+        start = Input::RestartDue {
+            ended: run,
+            run: run_id(number + 1),
+            deadline: None,
+        };
+    }
+    delays
+}
+
+#[test]
+fn restarts_wait_as_dockers_do() {
+    let always = RestartPolicy::Always;
+    assert_eq!(
+        delays(always, 0, &[0; 12]),
+        [
+            100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 60_000, 60_000
+        ]
+    );
+    // A run of ten seconds begins anew.
+    assert_eq!(
+        delays(always, 1, &[0, 0, 9, 10, 0]),
+        [100, 200, 400, 100, 200]
+    );
+}
+
+#[test]
+fn policies_want_what_dockers_do() {
+    let on_failure = |limit| RestartPolicy::OnFailure { limit };
+    for (policy, code, restarts) in [
+        (RestartPolicy::No, 1, 0),
+        (RestartPolicy::Always, 0, 6),
+        (RestartPolicy::UnlessStopped, 0, 6),
+        (on_failure(0), 1, 6),
+        (on_failure(0), 0, 0),
+        (on_failure(2), 1, 2),
+    ] {
+        assert_eq!(delays(policy, code, &[0; 6]).len(), restarts, "{policy:?}");
+    }
+}
+
+fn input(label: &str) -> Input {
+    let mut all = inputs().into_iter();
+    all.find(|(name, _)| *name == label).unwrap().1
+}
+
+fn ended_after(stopping: &str, policy: RestartPolicy) -> Lifecycle {
+    let mut state = typical(Phase::Running);
+    state.restarts.policy = policy;
+    let now = Timestamp::from_secs(29);
+    let (state, _) = step(&state, input(stopping), now).unwrap();
+    step(&state, input("ended, by agent"), Timestamp::from_secs(30))
+        .unwrap()
+        .0
+}
+
+#[test]
+fn what_a_client_stops_stays_stopped_until_its_host_begins_anew() {
+    for policy in [RestartPolicy::Always, RestartPolicy::UnlessStopped] {
+        for way in ["stop", "kill"] {
+            let state = ended_after(way, policy);
+            assert_eq!(state.phase, Phase::Exited);
+            assert_eq!(
+                state.starts_with_its_host(),
+                policy == RestartPolicy::Always
+            );
+        }
+        // A signal that does not end it for good.
+        let state = ended_after("kill, not the last", RestartPolicy::Always);
+        assert_eq!(state.phase, Phase::Restarting);
+    }
+    let Input::Stop {
+        signal, timeout_s, ..
+    } = input("stop")
+    else {
+        unreachable!()
+    };
+    let mut state = typical(Phase::Running);
+    state.restarts.policy = RestartPolicy::UnlessStopped;
+    let ending = Input::Stop {
+        signal,
+        timeout_s,
+        by_hand: false,
+    };
+    let (state, _) = step(&state, ending, Timestamp::from_secs(29)).unwrap();
+    let (state, _) = step(&state, input("ended, by agent"), Timestamp::from_secs(30)).unwrap();
+    assert_eq!(state.phase, Phase::Exited);
+    assert!(state.starts_with_its_host());
+}
+
+#[test]
+fn a_verdict_is_told_once_and_ends_with_the_run() {
+    let mut state = Lifecycle::created(false, RestartPolicy::No, true);
+    let now = Timestamp::from_secs(12);
+    let start = Input::Start {
+        run: run_id(1),
+        deadline: None,
+    };
+    (state, _) = step(&state, start, now).unwrap();
+    (state, _) = step(&state, input("started"), now).unwrap();
+    let healthy = Health {
+        status: HealthStatus::Healthy,
+        failing_streak: 0,
+        results: vec![ProbeResult {
+            start: now,
+            end: now,
+            exit_code: 0,
+            output: String::new(),
+        }],
+    };
+    let report = Input::Health {
+        run: run_id(1),
+        health: healthy.clone(),
+    };
+    let (next, effects) = step(&state, report.clone(), now).unwrap();
+    assert_eq!(
+        effects,
+        [Effect::Emit(Event::Health(HealthStatus::Healthy))]
+    );
+    assert_eq!(step(&next, report, now).unwrap().1, []);
+    // An older report that comes late changes nothing.
+    let late = input("health");
+    assert_eq!(step(&next, late, now), Err(Refusal::NothingNew));
+    let (ended, _) = step(&next, input("ended, by agent"), now).unwrap();
+    let health = ended.health.unwrap();
+    assert_eq!(health.status, HealthStatus::Unhealthy);
+    assert_eq!(health.results, healthy.results);
+}
+
+#[test]
+fn the_events_of_an_end_come_in_dockers_order() {
+    let state = typical(Phase::Running);
+    let (state, _) = step(&state, input("restart"), Timestamp::from_secs(29)).unwrap();
+    let Input::Ended { run, at, code, .. } = input("ended, by agent") else {
+        unreachable!()
+    };
+    let ended = Input::Ended {
+        run,
+        at,
+        code,
+        oom_killed: true,
+        error: String::new(),
+        evidence: Evidence::Agent,
+        grace_over: true,
+        health: None,
+    };
+    let (state, effects) = step(&state, ended, Timestamp::from_secs(30)).unwrap();
+    let names: Vec<_> = effects.iter().map(name).collect();
+    assert_eq!(
+        names[..4],
+        [
+            "emit Kill { signal: 9 }",
+            "emit Oom",
+            "emit Stop",
+            "emit Die { code: 4, duration_s: 19 }"
+        ]
+    );
+    let now = Timestamp::from_secs(31);
+    let (state, _) = step(&state, input("start"), now).unwrap();
+    let started = Input::Started {
+        run: run_id(2),
+        at: now,
+        pid: 1,
+    };
+    let (_, effects) = step(&state, started, now).unwrap();
+    assert_eq!(
+        effects[1..],
+        [Effect::Emit(Event::Start), Effect::Emit(Event::Restart)]
+    );
 }

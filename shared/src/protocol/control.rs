@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::Kept;
 use crate::answer::Part;
+use crate::health::Health;
 use crate::ids::{AnswerId, ExecId, Nonce, PeerId, RunId};
 use crate::spec::ConsoleSize;
 use crate::timestamp::Timestamp;
@@ -163,6 +164,22 @@ pub enum Report {
         /// What was kept of its files, where an environment keeps none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kept: Option<Kept>,
+        /// What the last probes said, where there are any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        health: Option<Health>,
+    },
+    /// The container's health is another, as probes say.
+    Health {
+        /// What is known now.
+        health: Health,
+    },
+    /// Something was done for a client that Docker's events tell of, and that only the
+    /// agent sees succeed.
+    Done {
+        /// When.
+        at: Timestamp,
+        /// What.
+        deed: Deed,
     },
     /// A client changed files of a container that does not run, and they have been stored.
     /// Acknowledged before the client is told; refused when somebody else was quicker.
@@ -193,6 +210,26 @@ pub enum Report {
         exec: ExecId,
         /// Its exit code.
         code: i32,
+    },
+}
+
+/// What an agent does for clients beside running processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "d", rename_all = "snake_case")]
+pub enum Deed {
+    /// Files were sent from the container.
+    ArchiveSent,
+    /// Files were put into it.
+    ArchiveExtracted,
+    /// Its root was sent.
+    Exported,
+    /// Its processes were listed.
+    Listed,
+    /// A client left by the keys for that.
+    Detached {
+        /// The exec that it was attached to; `None` for the container itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exec: Option<ExecId>,
     },
 }
 
@@ -231,6 +268,9 @@ pub struct ExitStatus {
     pub oom_killed: bool,
     /// Whether it was stopped because the invocation's deadline came near.
     pub time_limit: bool,
+    /// Whether it was asked to stop, and SIGKILL ended it when its grace was over.
+    #[serde(default)]
+    pub grace_over: bool,
 }
 
 /// Where a run's log is after its end.
@@ -337,6 +377,11 @@ pub enum Command {
     Pause,
     /// Let them go on.
     Unpause,
+    /// Probe the container's health, or do not, since its processes are stopped.
+    Probe {
+        /// Whether to.
+        on: bool,
+    },
 }
 
 /// Frontend → control plane.

@@ -38,6 +38,10 @@ pub async fn websocket(context: &Context<'_>, reference: &str) -> ApiResult {
     if let Some(refusal) = no_websocket(context) {
         return Ok(refusal);
     }
+    context
+        .control
+        .say_of_container(&container, "attach", [])
+        .await;
     // Before API 1.42 nobody could choose.
     let all = context.version < crate::api::version::ApiVersion::new(1, 42);
     let operation = operation(&container, query, detach_keys, true, all);
@@ -87,6 +91,10 @@ async fn attached(context: &Context<'_>, reference: &str) -> ApiResult {
     let detach_keys = detach_keys::parse(query.text("detachKeys"))?;
     let container = find(context, reference).await?;
     check(&container, reference)?;
+    context
+        .control
+        .say_of_container(&container, "attach", [])
+        .await;
     let stream = query.flag("stream");
     let tty = container.config["Tty"].as_bool().unwrap_or(false);
     let operation = operation(&container, query, detach_keys, false, false);
@@ -100,6 +108,12 @@ async fn attached(context: &Context<'_>, reference: &str) -> ApiResult {
 
 /// Whether a container in its state can be attached to.
 fn check(container: &Container, reference: &str) -> Result<(), ApiError> {
+    if container.lifecycle.is_restarting() {
+        return Err(ApiError::new(
+            409,
+            format!("container {reference} is restarting, wait until the container is running"),
+        ));
+    }
     match container.lifecycle.phase {
         Phase::Paused => Err(ApiError::new(
             409,
@@ -111,7 +125,9 @@ fn check(container: &Container, reference: &str) -> Result<(), ApiError> {
                 "container {reference} is marked for removal or dead and cannot be attached to"
             ),
         )),
-        Phase::Created | Phase::Starting | Phase::Running | Phase::Exited => Ok(()),
+        Phase::Created | Phase::Starting | Phase::Running | Phase::Restarting | Phase::Exited => {
+            Ok(())
+        }
     }
 }
 

@@ -7,6 +7,16 @@ const fn field(name: &'static str, kind: Kind, absent: Absent) -> Field {
     Field { name, kind, absent }
 }
 
+/// `HealthConfig` (Engine API).
+const HEALTHCHECK: &[Field] = &[
+    field("Test", Kind::Strings, Absent::Omitted),
+    field("Interval", Kind::Duration, Absent::Omitted),
+    field("Timeout", Kind::Duration, Absent::Omitted),
+    field("StartPeriod", Kind::Duration, Absent::Omitted),
+    field("StartInterval", Kind::Duration, Absent::Omitted),
+    field("Retries", Kind::Int, Absent::Omitted),
+];
+
 /// `Config` (Engine API, `ContainerConfig`).
 pub const CONFIG: &[Field] = &[
     field("Hostname", Kind::String, Absent::Empty),
@@ -21,7 +31,7 @@ pub const CONFIG: &[Field] = &[
     field("StdinOnce", Kind::Bool, Absent::False),
     field("Env", Kind::Strings, Absent::Null),
     field("Cmd", Kind::StrSlice, Absent::Null),
-    field("Healthcheck", Kind::Any, Absent::Omitted),
+    field("Healthcheck", Kind::Object(HEALTHCHECK), Absent::Omitted),
     field("ArgsEscaped", Kind::Bool, Absent::Omitted),
     field("Image", Kind::String, Absent::Empty),
     field("Volumes", Kind::Set, Absent::Null),

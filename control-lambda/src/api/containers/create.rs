@@ -6,13 +6,15 @@ use sockerless_shared::lifecycle::Lifecycle;
 use sockerless_shared::spec::Runtime;
 
 use super::config::{CONFIG, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
-use super::{find, machine, mounts, names, spec, validate};
+use super::{find, healthcheck, machine, mounts, names, restart_policy, spec, validate};
 use crate::api::go_json::member;
 use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
+use crate::engine::events::of_container;
 use crate::images::platform::Platform;
 use crate::ports::function_host::{FunctionShape, Network};
 use crate::ports::machine::{Machine, MountSource};
+use crate::store::StoreError;
 use crate::store::containers::Container;
 
 mod image_defaults;
@@ -129,15 +131,22 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         args,
         shape,
         function: function.name,
-        lifecycle: Lifecycle::created(wanted.host["AutoRemove"].as_bool().unwrap_or(false)),
+        lifecycle: Lifecycle::created(
+            wanted.host["AutoRemove"].as_bool().unwrap_or(false),
+            restart_policy::parse(wanted.host("RestartPolicy"))?,
+            false,
+        ),
+        unsaid: Vec::new(),
         files: None,
         runs: Vec::new(),
         remove_volumes: false,
     };
+    container.lifecycle.probed = healthcheck::is_on(&container.config);
     if let Err(error) = store(context, &mut container, name).await {
         volumes::undo(context, &made).await;
         return Err(error);
     }
+    control.tell_listeners(context.namespace).await;
     json(201, &json!({ "Id": id, "Warnings": warnings }))
 }
 
@@ -185,7 +194,7 @@ async fn store(
     let control = context.control;
     if let Some(name) = name {
         container.name = name;
-        return match control.store.create_container(container).await {
+        return match create_and_log(context, container).await {
             Err(error) if error.is_conflict() => {
                 Err(names::conflict(context, &container.name).await?)
             }
@@ -194,13 +203,19 @@ async fn store(
     }
     for attempt in 0..NAME_ATTEMPTS {
         container.name = names::made_up(control.environment.random(), attempt);
-        match control.store.create_container(container).await {
+        match create_and_log(context, container).await {
             Err(error) if error.is_conflict() => {}
             other => return Ok(other?),
         }
     }
     container.name = container.id.short().to_owned();
-    Ok(control.store.create_container(container).await?)
+    Ok(create_and_log(context, container).await?)
+}
+
+async fn create_and_log(context: &Context<'_>, container: &Container) -> Result<(), StoreError> {
+    let event = of_container(container, "create", [], container.created);
+    let store = &context.control.store;
+    store.create_container(container, &[event]).await
 }
 
 /// The request, with every field that Docker knows.
@@ -302,6 +317,8 @@ impl Wanted {
         if self.host("AutoRemove") == &Value::Bool(true) && !matches!(restart, "" | "no") {
             return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
         }
+        restart_policy::parse(self.host("RestartPolicy"))?;
+        healthcheck::check(self.config("Healthcheck"))?;
         let memory = self.number("Memory");
         if memory > i64::from(LARGEST_MEMORY_MIB) * MIB {
             return invalid(format!(
@@ -421,16 +438,7 @@ fn shape(
     id: &ContainerId,
     config: &Config,
 ) -> FunctionShape {
-    let asked = (wanted.number("Memory") + MIB - 1) / MIB;
-    // At most 10,240 after validation, and far below 2^53.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-    let for_cpus = (wanted.number("NanoCpus") as f64 / 1e9 * MEMORY_PER_CPU_MIB).ceil() as i64;
-    let memory = match asked.max(for_cpus) {
-        0 => config.default_memory_mib,
-        mib => u32::try_from(mib)
-            .unwrap_or(u32::MAX)
-            .clamp(SMALLEST_MEMORY_MIB, LARGEST_MEMORY_MIB),
-    };
+    let memory = memory_mib(&wanted.host_value(), config.default_memory_mib);
     FunctionShape {
         image: image.clone(),
         runtime,
@@ -439,6 +447,21 @@ fn shape(
         network: Network::None,
         owner: (runtime == Runtime::Microvm || config.function_per_container).then(|| id.clone()),
         machine: None,
+    }
+}
+
+/// Memory for what `HostConfig` asks for, in MiB; `usual` where it asks for nothing.
+pub(super) fn memory_mib(host: &Value, usual: u32) -> u32 {
+    let number = |name: &str| host[name].as_i64().unwrap_or(0);
+    let asked = (number("Memory") + MIB - 1) / MIB;
+    // At most 10,240 after validation, and far below 2^53.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    let for_cpus = (number("NanoCpus") as f64 / 1e9 * MEMORY_PER_CPU_MIB).ceil() as i64;
+    match asked.max(for_cpus) {
+        0 => usual,
+        mib => u32::try_from(mib)
+            .unwrap_or(u32::MAX)
+            .clamp(SMALLEST_MEMORY_MIB, LARGEST_MEMORY_MIB),
     }
 }
 

@@ -30,7 +30,7 @@ pub async fn inspect(context: &Context<'_>, reference: &str) -> ApiResult {
         "HostsPath": "",
         "LogPath": "",
         "Name": format!("/{}", container.name),
-        "RestartCount": 0,
+        "RestartCount": container.lifecycle.restarts.count,
         "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",

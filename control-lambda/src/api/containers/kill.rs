@@ -1,10 +1,10 @@
 //! `POST /containers/{id}/kill` (Engine API, `ContainerKill`).
 
-use sockerless_shared::lifecycle::{Input, Refusal};
+use sockerless_shared::lifecycle::{Input, Phase, Refusal};
 use sockerless_shared::protocol::control::Command;
 
 use super::{await_event, find, or_cancel};
-use crate::api::{ApiError, ApiResult, Context, signal};
+use crate::api::{ApiError, ApiResult, Context, empty, signal};
 use crate::engine::EngineError;
 use crate::store::containers::Container;
 use crate::store::waiters::Wait;
@@ -41,17 +41,23 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
             ),
         )
     };
-    if container.lifecycle.current_run().is_none() {
+    if !container.lifecycle.is_live() {
         return Err(not_running());
     }
+    let last = is_last(&container, number);
     if !signal::exists(number) {
         return Err(refuse(&format!(
             "the linux daemon does not support signal {text}"
         )));
     }
-    let outcome = if number == SIGKILL {
+    let outcome = if container.lifecycle.phase == Phase::Restarting {
+        // There is nothing to send it to, only a restart to call off.
+        apply(context, &container, number, last)
+            .await
+            .map(|()| empty(204))
+    } else if number == SIGKILL {
         let (waiting, answer) = await_event(context, &container, None, Wait::Stop).await?;
-        let outcome = apply(context, &container, number).await;
+        let outcome = apply(context, &container, number, last).await;
         or_cancel(context, &container, &waiting, outcome)
             .await
             .map(|()| answer)
@@ -65,7 +71,10 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
             .tell_and_answer(
                 &container,
                 Command::Kill { signal: number },
-                Input::Kill { signal: number },
+                Input::Kill {
+                    signal: number,
+                    last,
+                },
                 id,
             )
             .await
@@ -77,14 +86,26 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
     })
 }
 
+/// Whether no restart is to follow (moby's `killWithSignal`): where the container names
+/// its stop signal, after that and after SIGKILL, else after any signal.
+fn is_last(container: &Container, number: i32) -> bool {
+    let named = container.config["StopSignal"].as_str().unwrap_or("");
+    named.is_empty() || number == SIGKILL || signal::parse(named).ok() == Some(number)
+}
+
 async fn apply(
     context: &Context<'_>,
     container: &Container,
     signal: i32,
+    last: bool,
 ) -> Result<(), EngineError> {
     context
         .control
-        .apply(context.namespace, &container.id, Input::Kill { signal })
+        .apply(
+            context.namespace,
+            &container.id,
+            Input::Kill { signal, last },
+        )
         .await
         .map(|_| ())
 }

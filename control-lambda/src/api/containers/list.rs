@@ -58,7 +58,9 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
     let chosen = containers
         .iter()
         .filter(|container| {
-            all || matches!(container.lifecycle.phase, Phase::Running | Phase::Paused)
+            let lifecycle = &container.lifecycle;
+            all || lifecycle.is_restarting()
+                || matches!(lifecycle.phase, Phase::Running | Phase::Paused)
         })
         .filter(|container| choice.takes(container))
         .take(limit.unwrap_or(usize::MAX));
@@ -246,7 +248,7 @@ impl<'a> Choice<'a> {
             && filters.any("id", |prefix| container.id.as_str().starts_with(prefix))
             && (self.names.is_empty() || self.names.iter().any(name_matches))
             && filters.any("status", |wanted| wanted == status)
-            && filters.any("health", |wanted| wanted == "none")
+            && filters.any("health", |wanted| wanted == state::health(lifecycle))
             && filters.any("network", in_network)
             && filters.labels("label", &container.config["Labels"])
             && filters.any("volume", |wanted| has_mount(container, wanted))

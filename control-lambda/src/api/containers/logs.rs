@@ -170,7 +170,7 @@ fn last_lines(runs: &[Vec<Record>], tail: u64) -> Option<String> {
 }
 
 /// A body that may be large: inline, or by way of the blob store.
-async fn respond(context: &Context<'_>, head: Head, body: Vec<u8>) -> ApiResult {
+pub(crate) async fn respond(context: &Context<'_>, head: Head, body: Vec<u8>) -> ApiResult {
     let control = context.control;
     if body.len() <= MAX_INLINE_BODY_BYTES {
         return Ok(Answer::Final(Response {
@@ -270,7 +270,7 @@ fn tail(text: &str) -> Option<u64> {
 }
 
 /// Unix seconds with an optional fraction; zero and nothing are no limit.
-fn time(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
+pub(crate) fn time(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
     let text = query.text(name);
     if matches!(text, "" | "0") {
         return Ok(None);

@@ -7,6 +7,7 @@ pub mod config;
 mod confinement;
 pub mod create;
 mod endpoints;
+mod healthcheck;
 pub mod inspect;
 pub mod kill;
 pub mod list;
@@ -21,6 +22,7 @@ pub mod remove;
 pub mod rename;
 pub mod resize;
 pub mod restart;
+mod restart_policy;
 pub mod spec;
 pub mod start;
 pub mod state;
@@ -28,6 +30,7 @@ pub mod stats;
 pub mod stop;
 mod tmpfs;
 pub mod top;
+pub mod update;
 mod validate;
 pub mod wait;
 
@@ -113,6 +116,23 @@ pub async fn named(context: &Context<'_>, reference: &str) -> Result<Container, 
         return Err(ApiError::new(400, message));
     }
     find(context, reference).await
+}
+
+/// Refuses what a container that waits to be started again cannot be asked for.
+///
+/// # Errors
+/// 409.
+pub(crate) fn not_restarting(container: &Container) -> Result<(), ApiError> {
+    if container.lifecycle.is_restarting() {
+        return Err(ApiError::new(
+            409,
+            format!(
+                "Container {} is restarting, wait until the container is running",
+                container.id
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Begins an answer that is given when something happens to a container, and

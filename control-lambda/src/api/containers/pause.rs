@@ -4,7 +4,7 @@ use sockerless_shared::lifecycle::{Input, Phase, Refusal};
 use sockerless_shared::protocol::control::Command;
 use sockerless_shared::spec::Runtime;
 
-use super::find;
+use super::{find, not_restarting};
 use crate::api::{ApiError, ApiResult, Context};
 use crate::engine::EngineError;
 
@@ -33,6 +33,9 @@ async fn tell(context: &Context<'_>, reference: &str, command: Command, input: I
         return Err(ApiError::not_implemented(
             "a container under the runtime function cannot be paused, since its time limit goes on: use --runtime microvm, or stop it and start it again",
         ));
+    }
+    if input == Input::Pause {
+        not_restarting(&container)?;
     }
     let (id, answer) = context
         .control

@@ -21,7 +21,11 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
     for container in control.store.containers(context.namespace).await? {
         let is_over = match container.lifecycle.phase {
             Phase::Created | Phase::Exited | Phase::Dead => true,
-            Phase::Starting | Phase::Running | Phase::Paused | Phase::Removing => false,
+            Phase::Starting
+            | Phase::Running
+            | Phase::Paused
+            | Phase::Restarting
+            | Phase::Removing => false,
         };
         if !is_over || !choice.takes(container.created, &container.config["Labels"]) {
             continue;

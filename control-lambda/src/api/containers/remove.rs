@@ -27,7 +27,8 @@ pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
         let control = context.control;
         control.apply_with(context.namespace, &container.id, input, None, note)
     };
-    if container.lifecycle.current_run().is_none() {
+    let force_restarting = force && container.lifecycle.phase == Phase::Restarting;
+    if !container.lifecycle.is_live() || force_restarting {
         return match apply().await {
             Ok(_) => Ok(empty(204)),
             Err(error) => Err(refusal(error, &container)),
@@ -37,6 +38,7 @@ pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
         let refused = match container.lifecycle.phase {
             Phase::Paused => Refusal::IsPaused,
             Phase::Created
+            | Phase::Restarting
             | Phase::Starting
             | Phase::Running
             | Phase::Exited
@@ -61,8 +63,13 @@ fn refusal(error: EngineError, container: &Container) -> ApiError {
         EngineError::Refused(Refusal::IsRunning) => ApiError::new(
             409,
             format!(
-                "cannot remove container \"{name}\": container is running: \
-                 stop the container before removing or force remove"
+                "cannot remove container \"{name}\": container is {}: \
+                 stop the container before removing or force remove",
+                if container.lifecycle.is_restarting() {
+                    "restarting"
+                } else {
+                    "running"
+                },
             ),
         ),
         EngineError::Refused(Refusal::IsPaused) => ApiError::new(

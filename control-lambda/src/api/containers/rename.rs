@@ -2,6 +2,7 @@
 
 use super::{find, names};
 use crate::api::{ApiError, ApiResult, Context, empty};
+use crate::engine::events::of_container;
 
 /// Gives a container another name.
 ///
@@ -27,10 +28,20 @@ pub async fn rename(context: &Context<'_>, reference: &str) -> ApiResult {
         ));
     }
     let store = &context.control.store;
+    let now = context.control.environment.now();
     if store
-        .rename_container(context.namespace, &container.id, wanted)
+        .rename_container(
+            context.namespace,
+            &container.id,
+            wanted,
+            |container, old| {
+                let old = ("oldName", format!("/{old}"));
+                vec![of_container(container, "rename", [old], now)]
+            },
+        )
         .await?
     {
+        context.control.tell_listeners(context.namespace).await;
         Ok(empty(204))
     } else {
         let conflict = names::conflict(context, wanted).await?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::spec::{ConsoleSize, ContainerSpec, ProcessSpec, Runtime};
 
-use super::{confinement, log_options, machine};
+use super::{confinement, healthcheck, log_options, machine};
 use crate::api::signal;
 use crate::store::containers::Container;
 
@@ -39,20 +39,22 @@ pub fn container_spec(container: &Container) -> ContainerSpec {
     let flag = |name: &str| config[name].as_bool().unwrap_or(false);
     let text = |name: &str| config[name].as_str().unwrap_or("").to_owned();
     let tty = flag("Tty");
+    let process = ProcessSpec {
+        args: container.args.clone(),
+        env: environment(&text("Hostname"), tty, &strings(&config["Env"])),
+        working_dir: match text("WorkingDir") {
+            dir if dir.is_empty() => "/".to_owned(),
+            dir => dir,
+        },
+        user: text("User"),
+        tty,
+        open_stdin: flag("OpenStdin"),
+        console_size: console_size(&container.host_config["ConsoleSize"]),
+    };
     ContainerSpec {
         runtime: container.shape.runtime,
-        process: ProcessSpec {
-            args: container.args.clone(),
-            env: environment(&text("Hostname"), tty, &strings(&config["Env"])),
-            working_dir: match text("WorkingDir") {
-                dir if dir.is_empty() => "/".to_owned(),
-                dir => dir,
-            },
-            user: text("User"),
-            tty,
-            open_stdin: flag("OpenStdin"),
-            console_size: console_size(&container.host_config["ConsoleSize"]),
-        },
+        healthcheck: healthcheck::healthcheck(config, &process),
+        process,
         stdin_once: flag("StdinOnce"),
         hostname: text("Hostname"),
         stop_signal: stop_signal(config),

@@ -15,12 +15,16 @@ use crate::store::waiters::Wait;
 pub async fn stop(context: &Context<'_>, reference: &str) -> ApiResult {
     let parsed = parse(context)?;
     let container = find(context, reference).await?;
-    if container.lifecycle.current_run().is_none() {
+    if !container.lifecycle.is_live() {
         return Ok(empty(304));
     }
     let (signal, timeout_s) = parsed.for_container(&container);
     let (waiting, answer) = await_event(context, &container, None, Wait::Stop).await?;
-    let input = Input::Stop { signal, timeout_s };
+    let input = Input::Stop {
+        signal,
+        timeout_s,
+        by_hand: true,
+    };
     let outcome = context
         .control
         .apply(context.namespace, &container.id, input)

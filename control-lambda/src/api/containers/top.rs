@@ -3,7 +3,7 @@
 use sockerless_shared::protocol::grant::Operation;
 
 use super::attach::open;
-use super::find;
+use super::{find, not_restarting};
 use crate::api::{ApiError, ApiResult, Context};
 
 /// The processes of a container, told by its agent.
@@ -12,12 +12,13 @@ use crate::api::{ApiError, ApiResult, Context};
 /// 404, 409 when the container does not run.
 pub async fn top(context: &Context<'_>, reference: &str) -> ApiResult {
     let container = find(context, reference).await?;
-    if container.lifecycle.current_run().is_none() {
+    if !container.lifecycle.is_live() {
         return Err(ApiError::new(
             409,
             format!("container {} is not running", container.id),
         ));
     }
+    not_restarting(&container)?;
     let arguments = match context.query.text("ps_args") {
         "" => "-ef",
         arguments => arguments,

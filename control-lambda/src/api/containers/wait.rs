@@ -74,6 +74,8 @@ fn condition(context: &Context<'_>) -> Result<Condition, ApiError> {
 const fn runs(container: &Container) -> bool {
     match container.lifecycle.phase {
         Phase::Starting | Phase::Running | Phase::Paused => true,
+        // Docker counts it as running.
+        Phase::Restarting => true,
         Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => false,
     }
 }

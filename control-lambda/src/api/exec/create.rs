@@ -8,6 +8,7 @@ use sockerless_shared::spec::{ProcessSpec, Runtime};
 use crate::api::containers::spec::{console_size, exec_environment, strings};
 use crate::api::go_json::{Absent, Field, Kind};
 use crate::api::{ApiError, ApiResult, Context, containers, detach_keys, go_json, json};
+use crate::engine::events::{ExecEvent, of_exec};
 use crate::store::execs::{Exec, ExecState};
 
 const FIELDS: &[Field] = &[
@@ -94,6 +95,7 @@ pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
             format!("Container {reference} is paused, unpause the container before exec"),
         ));
     }
+    containers::not_restarting(&container)?;
     let Some(run) = container.lifecycle.current_run() else {
         return Err(ApiError::new(409, format!("container {id} is not running")));
     };
@@ -145,7 +147,17 @@ pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
     context
         .control
         .store
-        .create_exec(context.namespace, &exec)
+        .create_exec(
+            context.namespace,
+            &exec,
+            &[of_exec(
+                &container,
+                &exec,
+                ExecEvent::Create,
+                context.control.environment.now(),
+            )],
+        )
         .await?;
+    context.control.tell_listeners(context.namespace).await;
     json(201, &json!({ "Id": exec.id }))
 }

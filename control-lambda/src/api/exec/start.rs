@@ -13,6 +13,8 @@ use crate::api::containers::attach::stream_head;
 use crate::api::containers::spec::console_size;
 use crate::api::go_json::{Absent, Field, Kind};
 use crate::api::{ApiError, ApiResult, Context, common_headers, detach_keys, go_json};
+use crate::engine::events::{ExecEvent, of_exec};
+use crate::store::containers::Container;
 use crate::store::execs::{Exec, ExecState};
 use crate::store::runs::{PendingCommand, RunRecord};
 
@@ -44,14 +46,14 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
     let exec = find(context, reference).await?;
     let flag = |name: &str| body[name].as_bool().unwrap_or(false);
     let (detach, tty) = (flag("Detach"), flag("Tty"));
-    let record = check_container(context, &exec).await?;
+    let (container, record) = check_container(context, &exec).await?;
     if tty && !exec.process.tty {
         return Err(ApiError::new(
             400,
             "exec was created without a terminal and cannot be started with one",
         ));
     }
-    if let Some(refusal) = claim(context, &exec).await? {
+    if let Some(refusal) = claim(context, &container, &exec).await? {
         if detach {
             return Err(ApiError::new(409, refusal));
         }
@@ -135,7 +137,10 @@ fn refused_in_stream(context: &Context<'_>, tty: bool, refusal: &str) -> Answer 
 }
 
 /// The run in which the exec was created has to go on: Docker forgets execs at its end.
-async fn check_container(context: &Context<'_>, exec: &Exec) -> Result<RunRecord, ApiError> {
+async fn check_container(
+    context: &Context<'_>,
+    exec: &Exec,
+) -> Result<(Container, RunRecord), ApiError> {
     let store = &context.control.store;
     let container = store
         .container(context.namespace, &exec.container)
@@ -158,27 +163,38 @@ async fn check_container(context: &Context<'_>, exec: &Exec) -> Result<RunRecord
     {
         return Err(no_such_exec(exec.id.as_str()));
     }
-    store
+    let run = store
         .run(&exec.run)
         .await?
-        .ok_or_else(|| no_such_exec(exec.id.as_str()))
+        .ok_or_else(|| no_such_exec(exec.id.as_str()))?;
+    Ok((container, run))
 }
 
 /// An exec is started once; the text is why not again.
-async fn claim(context: &Context<'_>, exec: &Exec) -> Result<Option<String>, ApiError> {
+async fn claim(
+    context: &Context<'_>,
+    container: &Container,
+    exec: &Exec,
+) -> Result<Option<String>, ApiError> {
+    let now = context.control.environment.now();
     let changed = context
         .control
         .store
-        .update_exec(context.namespace, &exec.id, |exec| {
+        .update_exec_and_log(context.namespace, &exec.id, |exec| {
             let before = exec.state;
+            let mut events = Vec::new();
             if before == ExecState::Created {
                 exec.state = ExecState::Starting;
+                events.push(of_exec(container, exec, ExecEvent::Start, now));
             }
-            before
+            (before, events)
         })
         .await?;
     match changed {
-        Some((_, ExecState::Created)) => Ok(None),
+        Some((_, ExecState::Created)) => {
+            context.control.tell_listeners(context.namespace).await;
+            Ok(None)
+        }
         Some((_, ExecState::Starting | ExecState::Running { .. })) => {
             Ok(Some(format!("exec command {} is already running", exec.id)))
         }

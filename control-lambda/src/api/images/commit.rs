@@ -142,7 +142,12 @@ fn check(container: &Container) -> Result<(), ApiError> {
                 format!("You cannot commit container {id} which is being removed"),
             ));
         }
-        Phase::Created | Phase::Starting | Phase::Running | Phase::Paused | Phase::Exited => {}
+        Phase::Created
+        | Phase::Starting
+        | Phase::Running
+        | Phase::Paused
+        | Phase::Restarting
+        | Phase::Exited => {}
     }
     Ok(())
 }

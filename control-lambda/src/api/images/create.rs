@@ -4,7 +4,7 @@ use sockerless_shared::answer::{Answer, Response};
 use sockerless_shared::ids::{AnswerId, Namespace};
 use tokio::time::Instant;
 
-use super::{import, release_unused};
+use super::{import, release_unused, say};
 use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, head};
 use crate::engine::jobs::AnswerWriter;
@@ -79,6 +79,9 @@ async fn at_once(
     let outcome = images
         .pull(context.namespace, reference, platform, &mut messages)
         .await;
+    if outcome.is_ok() {
+        say_pulled(context.control, context.namespace, reference).await;
+    }
     if let Err(error) = outcome {
         if messages.is_empty() {
             return Err(refusal(&error));
@@ -91,6 +94,21 @@ async fn at_once(
         body: text.into(),
         cache_s: 0,
     }))
+}
+
+/// Docker's event of a pull names the image as it was asked for.
+async fn say_pulled(control: &Control, namespace: &Namespace, reference: &Reference) {
+    let pulled = reference.clone().or_latest();
+    let now = control.environment.now();
+    let found = control
+        .images
+        .catalog
+        .resolve(namespace, &pulled.to_string(), now)
+        .await;
+    if let Ok(image) = found {
+        let (actor, name) = (pulled.familiar(), pulled.familiar_name());
+        say(control, namespace, "pull", &image.id, &actor, &name).await;
+    }
 }
 
 fn refusal(error: &PullError) -> ApiError {
@@ -127,6 +145,9 @@ pub(crate) async fn carry_out(
         .images
         .pull(namespace, &reference, platform.as_ref(), &mut news)
         .await;
+    if outcome.is_ok() {
+        say_pulled(control, namespace, &reference).await;
+    }
     if let Err(error) = outcome {
         tracing::info!(%error, image = %reference, "an image was not pulled");
         if !news.writer.head_sent() {

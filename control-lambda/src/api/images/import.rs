@@ -2,8 +2,8 @@
 
 use sockerless_shared::answer::{Answer, Response};
 
-use super::release_unused;
 use super::tag::repo_and_tag;
+use super::{release_unused, say};
 use crate::api::{ApiError, ApiResult, Context, head};
 use crate::images::changes;
 use crate::images::import::{ImportError, Imported};
@@ -48,7 +48,15 @@ pub(super) async fn import(context: &Context<'_>, platform: Option<&Platform>) -
     };
     let imported = images.import(context.namespace, body, wanted).await;
     match imported {
-        Ok(id) => messages.push(Message::status("", id.to_string())),
+        Ok(id) => {
+            messages.push(Message::status("", id.to_string()));
+            let (control, namespace, actor) = (context.control, context.namespace, id.to_string());
+            if let Some(reference) = &reference {
+                let name = reference.familiar();
+                say(control, namespace, "tag", &id, &actor, &name).await;
+            }
+            say(control, namespace, "import", &id, &actor, &actor).await;
+        }
         Err(error) if messages.is_empty() => return Err(refusal(&error)),
         Err(error) => messages.push(Message::failure(error.to_string())),
     }

@@ -3,10 +3,11 @@
 use bytes::BytesMut;
 use sockerless_shared::answer::{Answer, Response};
 
-use super::release_unused;
+use super::{release_unused, say};
 use crate::api::{ApiError, ApiResult, Context, head};
+use crate::images::Digest;
 use crate::images::platform::Platform;
-use crate::images::progress::Message;
+use crate::images::progress::{Message, Progress};
 
 /// Loads the images of an archive, of which the body is the tar. What goes wrong
 /// with it is told within the answer, whose status is 200 all the same.
@@ -22,16 +23,18 @@ pub async fn load(context: &Context<'_>) -> ApiResult {
     };
     release_unused(context).await?;
     let body = context.body_stream().await?;
-    let mut messages: Vec<Message> = Vec::new();
+    let mut news = News::default();
     let outcome = images
-        .load(
-            context.namespace,
-            body,
-            platform.as_ref(),
-            quiet,
-            &mut messages,
-        )
+        .load(context.namespace, body, platform.as_ref(), quiet, &mut news)
         .await;
+    let News {
+        mut messages,
+        loaded,
+    } = news;
+    for image in loaded {
+        let id = image.to_string();
+        say(context.control, context.namespace, "load", &image, &id, &id).await;
+    }
     if let Err(error) = outcome {
         tracing::info!(%error, "an image archive was not loaded");
         messages.push(Message::failure(error.to_string()));
@@ -45,6 +48,24 @@ pub async fn load(context: &Context<'_>) -> ApiResult {
         body: text.freeze(),
         cache_s: 0,
     }))
+}
+
+/// What a load told.
+#[derive(Default)]
+struct News {
+    messages: Vec<Message>,
+    loaded: Vec<Digest>,
+}
+
+#[async_trait::async_trait]
+impl Progress for News {
+    async fn message(&mut self, message: Message) {
+        self.messages.push(message);
+    }
+
+    async fn loaded(&mut self, image: &Digest) {
+        self.loaded.push(*image);
+    }
 }
 
 /// `{"os": …, "architecture": …, "variant": …}`, since API 1.48.

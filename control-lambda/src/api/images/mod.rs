@@ -11,9 +11,12 @@ pub mod remove;
 pub mod tag;
 pub(in crate::api) mod time;
 
+use sockerless_shared::ids::Namespace;
 use sockerless_shared::lifecycle::Phase;
 
 use super::{ApiError, Context};
+use crate::engine::Control;
+use crate::engine::events::of_image;
 use crate::images::Digest;
 use crate::images::remove::User;
 
@@ -27,7 +30,8 @@ impl Users {
     pub(super) async fn of(context: &Context<'_>) -> Result<Self, ApiError> {
         let containers = context.control.store.containers(context.namespace).await?;
         let users = containers.into_iter().map(|container| {
-            let running = matches!(container.lifecycle.phase, Phase::Running | Phase::Paused);
+            let running = container.lifecycle.is_restarting()
+                || matches!(container.lifecycle.phase, Phase::Running | Phase::Paused);
             let user = User {
                 running,
                 container: container.id,
@@ -43,6 +47,23 @@ impl Users {
             .filter(move |(id, _)| id == image)
             .map(|(_, user)| user)
     }
+}
+
+/// Says what happened to an image, of which clients know by `actor` and `name`; its
+/// labels are told while it is there.
+pub(super) async fn say(
+    control: &Control,
+    namespace: &Namespace,
+    action: &str,
+    image: &Digest,
+    actor: &str,
+    name: &str,
+) {
+    let now = control.environment.now();
+    let found = control.images.catalog.get(namespace, image, now).await;
+    let labels = found.ok().flatten().and_then(|record| record.labels);
+    let event = of_image(action, actor, name, &labels.unwrap_or_default(), now);
+    control.say_or_log(namespace, &[event]).await;
 }
 
 /// Gives up what was kept for containers that are gone meanwhile.

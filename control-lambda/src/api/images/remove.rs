@@ -1,9 +1,12 @@
 //! `DELETE /images/{name}` (Engine API, `ImageDelete`).
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{Users, release_unused};
 use crate::api::{ApiError, ApiResult, Context, json};
+use crate::engine::events::of_image;
 use crate::images::remove::{RemoveError, Removed};
 
 /// Removes a name, or an image with its names.
@@ -16,8 +19,11 @@ pub async fn remove(context: &Context<'_>, name: &str) -> ApiResult {
     }
     release_unused(context).await?;
     let users = Users::of(context).await?;
-    let removed = context
-        .control
+    let control = context.control;
+    let now = control.environment.now();
+    let catalog = &control.images.catalog;
+    let image = catalog.resolve(context.namespace, name, now).await?;
+    let removed = control
         .images
         .remove(
             context.namespace,
@@ -30,6 +36,20 @@ pub async fn remove(context: &Context<'_>, name: &str) -> ApiResult {
             RemoveError::Catalog(error) => error.into(),
             conflict => ApiError::new(409, conflict.to_string()),
         })?;
+    let id = image.id.to_string();
+    let labels = image.labels.unwrap_or_default();
+    let nothing = BTreeMap::new();
+    let events: Vec<_> = removed
+        .iter()
+        .filter_map(|line| match line {
+            // Docker is silent about the digests by which an image was pulled.
+            Removed::Untagged(name) if name.contains('@') => None,
+            Removed::Untagged(_) => Some(("untag", &labels)),
+            Removed::Deleted(digest) => (*digest == image.id).then_some(("delete", &nothing)),
+        })
+        .map(|(action, labels)| of_image(action, &id, &id, labels, now))
+        .collect();
+    control.say_or_log(context.namespace, &events).await;
     json(200, &lines(&removed))
 }
 

@@ -1,5 +1,6 @@
 //! `POST /images/{name}/tag` (Engine API, `ImageTag`).
 
+use super::say;
 use crate::api::{ApiError, ApiResult, Context, empty};
 use crate::images::reference::{Reference, ReferenceError};
 
@@ -20,6 +21,8 @@ pub async fn tag(context: &Context<'_>, name: &str) -> ApiResult {
     catalog
         .tag(context.namespace, &image.id, &reference, true, now)
         .await?;
+    let (actor, name) = (image.id.to_string(), reference.familiar());
+    say(control, context.namespace, "tag", &image.id, &actor, &name).await;
     Ok(empty(201))
 }
 

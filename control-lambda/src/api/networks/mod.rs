@@ -83,7 +83,7 @@ fn range(subnet: &Subnet) -> Value {
 /// Whether a container is in a network at this moment: Docker counts those that run.
 fn is_active(container: &Container, network: &Network) -> bool {
     let runs = match container.lifecycle.phase {
-        Phase::Starting | Phase::Running | Phase::Paused => true,
+        Phase::Starting | Phase::Running | Phase::Paused | Phase::Restarting => true,
         Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => false,
     };
     let mut ids = container.networks.as_object().into_iter().flatten();

@@ -1,7 +1,8 @@
-//! `_ping`, `version`, `info`.
+//! `_ping`, `version`, `info`, `events`.
 
 pub mod build_prune;
 pub mod df;
+pub mod events;
 pub mod info;
 pub mod ping;
 pub mod version;

@@ -12,9 +12,11 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::functions::ended::FailureRecord;
-use super::jobs::OwnEvent;
+use super::jobs::{LONGEST_WAIT, OwnEvent};
 use super::wiring::Plane;
+use crate::ports::Jobs as _;
 use crate::ports::function_host::InvocationEvents as _;
+use crate::ports::jobs::Job;
 
 /// So long one invocation of the worker works, which has five minutes.
 const WORK_LIMIT: Duration = Duration::from_secs(240);
@@ -85,7 +87,9 @@ impl Plane {
             }
             Kind::Own => {
                 match serde_json::from_value(event)? {
-                    OwnEvent::Job { work } => self.control.run_job(work).await,
+                    OwnEvent::Job { work, delay_ms } => {
+                        self.job(work, Duration::from_millis(delay_ms)).await?;
+                    }
                     OwnEvent::Sweep => self
                         .control
                         .sweep()
@@ -105,6 +109,23 @@ impl Plane {
                 Ok(Value::Null)
             }
         }
+    }
+}
+
+impl Plane {
+    /// Carries out a job when its time has come.
+    async fn job(&self, work: Job, delay: Duration) -> Result<(), EventError> {
+        let wait = delay.min(LONGEST_WAIT);
+        tokio::time::sleep(wait).await;
+        let left = delay - wait;
+        if left.is_zero() {
+            self.control.run_job(work).await;
+            return Ok(());
+        }
+        self.jobs
+            .submit_later(work, left)
+            .await
+            .map_err(|error| EventError::Failed(error.to_string()))
     }
 }
 

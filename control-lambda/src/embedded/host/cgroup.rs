@@ -207,19 +207,7 @@ impl Cgroups {
             group.folders.push(folder);
         }
         for setting in shares::version_1(resources, self.weighs_disks())? {
-            let parent = match setting.controller {
-                "memory" => Some(memory),
-                "pids" => self.pids.as_ref(),
-                other => self.others.get(other),
-            };
-            let parent = parent.ok_or_else(|| {
-                let why = format!(
-                    "this machine has no cgroup controller {}",
-                    setting.controller
-                );
-                io::Error::other(why)
-            })?;
-            let folder = parent.join(name);
+            let folder = self.parent_of(&setting, memory)?.join(name);
             // Those of the memory controller are the agent's too, and are there.
             if setting.controller != "memory" && !group.folders.contains(&folder) {
                 fs::create_dir(&folder)?;
@@ -234,6 +222,97 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Gives an environment with a container of its own other limits while it runs.
+    pub(super) fn update(
+        &self,
+        environment: EnvironmentId,
+        memory_mib: u32,
+        resources: &Resources,
+        group: &mut EnvironmentCgroup,
+    ) -> io::Result<()> {
+        let name = format!("{}-{}", std::process::id(), environment.0);
+        let bytes = (u64::from(memory_mib) * 1024 * 1024).to_string();
+        match &self.memory {
+            Hierarchy::V2(parent) => {
+                let folder = parent.join(&name);
+                write(&folder.join("memory.max"), &bytes)?;
+                if resources.processes == 0 {
+                    write_if_there(&folder.join("pids.max"), "max")?;
+                }
+                for setting in shares::version_2(resources, self.weighs_disks())? {
+                    write(&folder.join(setting.file), &setting.value)?;
+                }
+                Ok(())
+            }
+            Hierarchy::V1(parent) => {
+                let folder = parent.join(&name);
+                let limit = folder.join("memory.limit_in_bytes");
+                let with_swap = folder.join("memory.memsw.limit_in_bytes");
+                // Neither may exceed the other on the way, up or down.
+                if write(&limit, &bytes).is_ok() {
+                    write_if_there(&with_swap, &bytes)?;
+                } else {
+                    write_if_there(&with_swap, &bytes)?;
+                    write(&limit, &bytes)?;
+                }
+                if let (0, Some(pids)) = (resources.processes, &self.pids) {
+                    write_if_there(&pids.join(&name).join("pids.max"), "max")?;
+                }
+                self.share_later(&name, parent, resources, group)
+            }
+        }
+    }
+
+    /// Version 1: the container's shares, for which there may be no groups yet; its
+    /// processes are moved into those.
+    fn share_later(
+        &self,
+        name: &str,
+        memory: &Path,
+        resources: &Resources,
+        group: &mut EnvironmentCgroup,
+    ) -> io::Result<()> {
+        for setting in shares::version_1(resources, self.weighs_disks())? {
+            let folder = self.parent_of(&setting, memory)?.join(name);
+            if setting.controller != "memory" && !group.folders.contains(&folder) {
+                let Some(Freezer::V1(state)) = &group.freezer else {
+                    let why = "this machine has no cgroup controller freezer, by which a container's processes are found";
+                    return Err(io::Error::other(why));
+                };
+                fs::create_dir(&folder)?;
+                group.folders.push(folder.clone());
+                if setting.controller == "cpuset" {
+                    inherit_cpuset(&folder)?;
+                }
+                move_all(
+                    &state.with_file_name("cgroup.procs"),
+                    &folder.join("cgroup.procs"),
+                )?;
+            }
+            write(&folder.join(setting.file), &setting.value)?;
+        }
+        Ok(())
+    }
+
+    /// Version 1: where the groups of a setting's controller are.
+    fn parent_of<'a>(
+        &'a self,
+        setting: &shares::Setting,
+        memory: &'a Path,
+    ) -> io::Result<&'a Path> {
+        let parent = match setting.controller {
+            "memory" => Some(memory),
+            "pids" => self.pids.as_deref(),
+            other => self.others.get(other).map(PathBuf::as_path),
+        };
+        parent.ok_or_else(|| {
+            io::Error::other(format!(
+                "this machine has no cgroup controller {}",
+                setting.controller
+            ))
+        })
+    }
+
     /// Whether disk access can be weighted: only some schedulers of Linux do.
     pub(super) fn weighs_disks(&self) -> bool {
         match &self.memory {
@@ -242,6 +321,29 @@ impl Cgroups {
                 .others
                 .get("blkio")
                 .is_some_and(|parent| parent.join("blkio.weight").exists()),
+        }
+    }
+}
+
+/// Moves all processes of one group into another, also those that are forked meanwhile.
+fn move_all(from: &Path, to: &Path) -> io::Result<()> {
+    loop {
+        let there = fs::read_to_string(to)?;
+        let all = fs::read_to_string(from)?;
+        let mut left = all
+            .lines()
+            .filter(|pid| !there.lines().any(|other| other == *pid))
+            .peekable();
+        if left.peek().is_none() {
+            return Ok(());
+        }
+        for pid in left {
+            match fs::write(to, pid) {
+                Ok(()) => {}
+                // It has ended meanwhile.
+                Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }

@@ -265,6 +265,36 @@ impl FunctionHost for LocalFunctionHost {
             .map_err(|error| HostError::Failed(format!("stop or resume its processes: {error}")))
     }
 
+    async fn update(
+        &self,
+        run: Option<&RunId>,
+        memory_mib: u32,
+        resources: &Resources,
+    ) -> Result<Vec<String>, HostError> {
+        let cgroups = match &self.shared.cgroups {
+            Ok(cgroups) => cgroups,
+            Err(why) => {
+                return Err(HostError::Unsupported(format!(
+                    "the limits of a container cannot be updated on this machine: {why}"
+                )));
+            }
+        };
+        let warnings = weights(resources, cgroups.weighs_disks())?;
+        let Some(id) = run.and_then(|run| lock(&self.shared.pool).running(run)) else {
+            return Ok(warnings);
+        };
+        let mut live = lock(&self.shared.live);
+        let group = live
+            .get_mut(&id)
+            .and_then(|environment| environment.cgroup.as_mut());
+        if let Some(group) = group {
+            cgroups
+                .update(id, memory_mib, resources, group)
+                .map_err(|error| HostError::Failed(error.to_string()))?;
+        }
+        Ok(warnings)
+    }
+
     async fn operator_log(
         &self,
         run: &RunId,

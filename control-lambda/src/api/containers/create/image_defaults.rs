@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sockerless_shared::ids::ContainerId;
 
 use crate::api::ApiError;
+use crate::api::containers::healthcheck;
 use crate::api::containers::spec::{DEFAULT_PATH, strings};
 
 /// The container's configuration with the image's part, and its program and arguments.
@@ -28,7 +29,8 @@ pub(super) fn merge(
     if config.get("Volumes") == Some(&json!({})) {
         config.insert("Volumes".to_owned(), Value::Null);
     }
-    for name in ["Healthcheck", "StopTimeout", "Shell"] {
+    healthcheck::merge(&mut config, image);
+    for name in ["StopTimeout", "Shell"] {
         if !config.contains_key(name)
             && let Some(value) = image.get(name).filter(|value| !value.is_null())
         {

@@ -27,24 +27,6 @@ pub(super) fn check(wanted: &Wanted, runtime: Runtime) -> Result<(), ApiError> {
             return refuse(flag, instead);
         }
     }
-    let restart = wanted.host("RestartPolicy")["Name"].as_str().unwrap_or("");
-    match restart {
-        "" | "no" => {}
-        "always" | "unless-stopped" | "on-failure" => {
-            return refuse("--restart", "start the container again with `docker start`");
-        }
-        other => {
-            return Err(ApiError::new(
-                400,
-                format!(
-                    "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-                ),
-            ));
-        }
-    }
-    if is_set(wanted.config("Healthcheck")) && !disables_healthcheck(wanted.config("Healthcheck")) {
-        return refuse("--health-cmd", "check from outside with `docker exec`");
-    }
     security_options(wanted)?;
     match runtime {
         Runtime::Function => function(wanted),
@@ -377,10 +359,4 @@ fn is_set(value: &Value) -> bool {
         Value::Array(items) => !items.is_empty(),
         Value::Object(map) => !map.is_empty(),
     }
-}
-
-fn disables_healthcheck(value: &Value) -> bool {
-    value["Test"]
-        .as_array()
-        .is_none_or(|test| test.is_empty() || test[0] == "NONE" || test[0] == "")
 }

@@ -1,0 +1,301 @@
+//! The container's healthcheck: probes, run beside its process for as long as that runs.
+//!
+//! The control plane is told when the verdict is another, and at the run's end what the
+//! last probes said; a probe that changes nothing costs no message.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use sockerless_shared::health::{Health, Healthcheck, MAX_OUTPUT_BYTES, ProbeResult};
+use sockerless_shared::protocol::control::Report;
+use sockerless_shared::timestamp::Timestamp;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::clock;
+use crate::container::{Container, READ_BYTES};
+use crate::process::failure::exec_sentence;
+use crate::process::launch::{Launched, Outputs, Role, launch};
+use crate::process::stdio::Output;
+use crate::relay::Link;
+
+/// How long after a probe's exit its output may still come, from what it left running.
+const OUTPUT_AFTER_EXIT: Duration = Duration::from_secs(2);
+
+/// Exit code of a probe that has none.
+const NO_CODE: i32 = -1;
+
+/// Whether to probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Switch {
+    on: bool,
+    /// How often it was switched off: also what was off for a moment only has been off.
+    offs: u64,
+}
+
+/// Probes a container until it is ended.
+#[derive(Debug)]
+pub(crate) struct Prober {
+    switch: watch::Sender<Switch>,
+    known: watch::Receiver<Health>,
+    task: JoinHandle<()>,
+}
+
+impl Prober {
+    /// Begins to probe a container that runs since `started`, if it is to be probed.
+    pub(crate) fn begin(
+        container: &Arc<Container>,
+        link: &Link,
+        started: Timestamp,
+    ) -> Option<Self> {
+        let check = container.spec.healthcheck.clone()?;
+        let (switch, switched) = watch::channel(Switch { on: true, offs: 0 });
+        let (learned, known) = watch::channel(Health::starting(None));
+        let probing = Probing {
+            container: Arc::clone(container),
+            link: link.clone(),
+            check,
+            started,
+            switched,
+            learned,
+        };
+        Some(Self {
+            switch,
+            known,
+            task: tokio::spawn(probing.run()),
+        })
+    }
+
+    /// Goes on, or does not: processes that are stopped answer no probe.
+    pub(crate) fn switch(&self, on: bool) {
+        self.switch.send_modify(|switch| {
+            switch.offs += u64::from(switch.on && !on);
+            switch.on = on;
+        });
+    }
+
+    /// Ends. What the last probes said.
+    pub(crate) async fn end(self) -> Health {
+        self.task.abort();
+        let _ = self.task.await;
+        self.known.borrow().clone()
+    }
+}
+
+struct Probing {
+    container: Arc<Container>,
+    link: Link,
+    check: Healthcheck,
+    started: Timestamp,
+    switched: watch::Receiver<Switch>,
+    learned: watch::Sender<Health>,
+}
+
+impl Probing {
+    async fn run(mut self) {
+        let mut seen = 0;
+        loop {
+            // Whoever switches is gone only together with this task.
+            let Ok(offs) = self
+                .switched
+                .wait_for(|switch| switch.on)
+                .await
+                .map(|s| s.offs)
+            else {
+                return;
+            };
+            let mut switched = self.switched.clone();
+            let result = if offs == seen {
+                tokio::select! {
+                    result = self.next() => Some(result),
+                    _ = switched.wait_for(|switch| switch.offs != seen) => None,
+                }
+            } else {
+                None
+            };
+            seen = self.switched.borrow().offs;
+            let known = self.learned.borrow().clone();
+            let Some(result) = result else {
+                // The control plane, which has it switched off, knows.
+                self.learned.send_replace(known.unwatched());
+                continue;
+            };
+            let health = known.with(&self.check, self.started, result);
+            if health.status != known.status {
+                drop(self.link.report(Report::Health {
+                    health: health.clone(),
+                }));
+            }
+            self.learned.send_replace(health);
+        }
+    }
+
+    /// The next probe, when its time has come.
+    async fn next(&self) -> ProbeResult {
+        let status = self.learned.borrow().status;
+        sleep(self.check.pause(status, self.started, clock::now())).await;
+        let start = clock::now();
+        let (exit_code, output) = probe(&self.container, &self.check).await;
+        ProbeResult {
+            start,
+            end: clock::now(),
+            exit_code,
+            output,
+        }
+    }
+}
+
+/// Runs one probe; its exit code, and what it put out or why it has none.
+async fn probe(container: &Container, check: &Healthcheck) -> (i32, String) {
+    let confinement = &container.spec.confinement;
+    let launched = match launch(&check.probe, confinement, Role::Exec, &container.reaper) {
+        Ok(launched) => launched,
+        Err(failure) => return (NO_CODE, exec_sentence(&failure)),
+    };
+    let Launched {
+        pid, exit, outputs, ..
+    } = launched;
+    // Ended with the probe, whatever ends that.
+    let mut running = Running(Some(pid));
+    let said = Arc::new(Mutex::new(Said::default()));
+    let mut readers = JoinSet::new();
+    let outputs = match outputs {
+        Outputs::Apart(stdout, stderr) => vec![stdout, stderr],
+        Outputs::Terminal(output) | Outputs::Emulated(output) => vec![output],
+    };
+    for output in outputs {
+        readers.spawn(read(output, Arc::clone(&said)));
+    }
+    let ended = timeout(check.timeout(), exit).await;
+    let code = ended
+        .as_ref()
+        .ok()
+        .map(|code| *code.as_ref().unwrap_or(&NO_CODE));
+    if code.is_some() {
+        // Its number may be another's by now.
+        running.0 = None;
+    }
+    drop(running);
+    let all_read = async { while readers.join_next().await.is_some() {} };
+    let _ = timeout(OUTPUT_AFTER_EXIT, all_read).await;
+    let said = lock(&said).text();
+    match code {
+        Some(code) => (code, said),
+        None => {
+            let limit = go_duration(check.timeout());
+            let mut why = format!("Health check exceeded timeout ({limit})");
+            if !said.is_empty() {
+                why.push_str(": ");
+                why.push_str(&said);
+            }
+            (NO_CODE, why)
+        }
+    }
+}
+
+/// A probe's process group, which ends with this.
+struct Running(Option<nix::unistd::Pid>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended in this moment.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+async fn read(output: Output, said: Arc<Mutex<Said>>) {
+    let mut buffer = vec![0; READ_BYTES];
+    while let Ok(read @ 1..) = output.read(&mut buffer).await {
+        lock(&said).add(&buffer[..read]);
+    }
+}
+
+fn lock(said: &Mutex<Said>) -> MutexGuard<'_, Said> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The beginning of a probe's output.
+#[derive(Debug, Default)]
+struct Said {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl Said {
+    fn add(&mut self, bytes: &[u8]) {
+        let room = MAX_OUTPUT_BYTES - self.bytes.len();
+        let kept = bytes.len().min(room);
+        self.bytes.extend_from_slice(&bytes[..kept]);
+        self.cut |= kept < bytes.len();
+    }
+
+    /// As Docker shows it.
+    fn text(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
+        if self.cut {
+            text.push_str("...");
+        }
+        text
+    }
+}
+
+/// A duration as Go prints it: `1m30s`, `1.5s`, `200ms`.
+fn go_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let fraction = |whole: u128, unit: u128, name: &str| {
+        let digits = format!("{:0width$}", whole % unit, width = unit.ilog10() as usize);
+        match digits.trim_end_matches('0') {
+            "" => format!("{}{name}", whole / unit),
+            digits => format!("{}.{digits}{name}", whole / unit),
+        }
+    };
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => fraction(nanos, 1_000, "µs"),
+        1_000_000..1_000_000_000 => fraction(nanos, 1_000_000, "ms"),
+        _ => {
+            let minutes = nanos / 60_000_000_000;
+            let seconds = fraction(nanos % 60_000_000_000, 1_000_000_000, "s");
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (millis, text) in [
+            (0, "0s"),
+            (200, "200ms"),
+            (1_500, "1.5s"),
+            (30_000, "30s"),
+            (90_000, "1m30s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(go_duration(Duration::from_micros(1_500)), "1.5ms");
+    }
+
+    #[test]
+    fn output_is_cut_where_docker_cuts_it() {
+        let mut said = Said::default();
+        said.add(&[b'a'; 4000]);
+        said.add(&[b'b'; 96]);
+        assert_eq!(said.text().len(), 4096);
+        said.add(b"c");
+        assert!(said.text().ends_with("b..."));
+    }
+}

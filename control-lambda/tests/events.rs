@@ -1,0 +1,342 @@
+//! Who listens to events is given each of them once, in whatever order they are logged and
+//! whoever delivers them: a control plane over a table in memory, with a relay that keeps
+//! what is posted.
+#![cfg(all(feature = "embedded", target_os = "linux"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::Value;
+use sockerless_control::embedded::blobs::FolderBlobs;
+use sockerless_control::embedded::images::{LayerFolders, OciLayout};
+use sockerless_control::embedded::table::SqliteTable;
+use sockerless_control::engine::events::of_network;
+use sockerless_control::engine::{Config, Control, Parts, Place};
+use sockerless_control::environment::SystemEnvironment;
+use sockerless_control::images::catalog::Catalog;
+use sockerless_control::images::platform::Platform;
+use sockerless_control::images::{ImageLimits, Images};
+use sockerless_control::ports::function_host::{EnsuredFunction, FunctionShape, HostError};
+use sockerless_control::ports::jobs::{Job, JobError};
+use sockerless_control::ports::relay::PostError;
+use sockerless_control::ports::{Environment, FunctionHost, GatewayEvents, Jobs, Relay, Table};
+use sockerless_control::store::Store;
+use sockerless_control::store::events::Event;
+use sockerless_shared::answer::{Answer, Body, Part, Request};
+use sockerless_shared::ids::{
+    AnswerId, ConnectionId, ContainerId, FunctionName, Namespace, PeerId, RunId,
+};
+use sockerless_shared::protocol::control::{ConnectQuery, ControlToFrontend, FrontendMessage};
+use sockerless_shared::protocol::mac::Key;
+use sockerless_shared::spec::Runtime;
+
+/// Runs nothing, and keeps what is posted to frontends.
+#[derive(Default)]
+struct World {
+    posted: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl FunctionHost for World {
+    async fn ensure(&self, _: &FunctionShape) -> Result<EnsuredFunction, HostError> {
+        Err(HostError::Failed("nothing runs here".to_owned()))
+    }
+
+    async fn invoke(&self, _: &FunctionName, _: &RunId, _: Bytes) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &FunctionName) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn remove_writable(&self, _: &ContainerId) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn operator_log(&self, _: &RunId, _: usize) -> Result<Bytes, HostError> {
+        Ok(Bytes::new())
+    }
+
+    fn relay_url(&self) -> String {
+        "ws://127.0.0.1:9/".to_owned()
+    }
+}
+
+#[async_trait]
+impl Relay for World {
+    async fn post(&self, _: &ConnectionId, text: String) -> Result<(), PostError> {
+        self.posted.lock().unwrap().push(text);
+        Ok(())
+    }
+
+    async fn disconnect(&self, _: &ConnectionId) -> Result<(), PostError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Jobs for World {
+    async fn submit(&self, _: Job) -> Result<(), JobError> {
+        Ok(())
+    }
+
+    async fn submit_later(&self, _: Job, _: Duration) -> Result<(), JobError> {
+        Ok(())
+    }
+}
+
+struct Plane {
+    control: Arc<Control>,
+    world: Arc<World>,
+    environment: Arc<dyn Environment>,
+    namespace: Namespace,
+    peer: PeerId,
+    connection: ConnectionId,
+    _folder: tempfile::TempDir,
+}
+
+impl Plane {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let environment: Arc<dyn Environment> = Arc::new(SystemEnvironment);
+        let table: Arc<dyn Table> = Arc::new(SqliteTable::in_memory().unwrap());
+        let key = Key::from_random([7; 32]);
+        let blobs = FolderBlobs::open(
+            &folder.path().join("blobs"),
+            "http://127.0.0.1:9/blobs",
+            key.derive("blob URLs"),
+            Arc::clone(&environment),
+        );
+        let limits = ImageLimits::default();
+        let layers = LayerFolders::open(&folder.path().join("layers"), limits.layer);
+        let images = Images::new(
+            Catalog::new(Arc::clone(&table)),
+            Arc::new(OciLayout::open(&folder.path().join("images")).unwrap()),
+            Arc::new(layers.unwrap()),
+            Arc::clone(&environment),
+            Platform::host(),
+            limits,
+        );
+        let world = Arc::new(World::default());
+        let parts = Parts {
+            store: Store::new(table, Arc::clone(&environment)),
+            environment: Arc::clone(&environment),
+            host: Arc::clone(&world) as Arc<_>,
+            relay: Arc::clone(&world) as Arc<_>,
+            blobs: Arc::new(blobs.unwrap()),
+            jobs: Arc::clone(&world) as Arc<_>,
+            images,
+        };
+        let config = Config {
+            master_key: key,
+            default_runtime: Runtime::Function,
+            function_time_limit: Duration::from_secs(900),
+            default_memory_mib: 2048,
+            tmp_mib: 512,
+            place: Place {
+                name: "local".to_owned(),
+                kernel: String::new(),
+                operating_system: String::new(),
+                cpus: 1,
+                memory_bytes: 0,
+                host_name: String::new(),
+                data_dir: String::new(),
+                architecture: String::new(),
+                cgroup_version: String::new(),
+                function_has_pty: false,
+            },
+        };
+        let plane = Self {
+            control: Arc::new(Control::new(parts, config)),
+            world,
+            environment,
+            namespace: "tests".parse().unwrap(),
+            peer: PeerId::from_random([1; 14]),
+            connection: "frontend".parse().unwrap(),
+            _folder: folder,
+        };
+        plane.connect().await;
+        plane
+    }
+
+    async fn connect(&self) {
+        let token = self
+            .control
+            .mint_relay_token(&self.namespace, &self.peer)
+            .await
+            .unwrap();
+        let query = ConnectQuery::Frontend {
+            peer: self.peer.clone(),
+            token,
+            version: 1,
+        };
+        self.control
+            .connect(&self.connection, &query.to_query())
+            .await
+            .unwrap();
+        self.say(&FrontendMessage::Hello { version: 1 }).await;
+    }
+
+    async fn say(&self, message: &FrontendMessage) {
+        let text = serde_json::to_string(message).unwrap();
+        self.control.message(&self.connection, text).await;
+    }
+
+    async fn listen(&self, query: &str) -> Answer {
+        let request = Request {
+            method: "GET".to_owned(),
+            path_and_query: format!("/events{query}"),
+            headers: Vec::new(),
+            body: Body::Inline(Bytes::new()),
+            peer: Some(self.peer.clone()),
+        };
+        self.control.handle(&self.namespace, request).await
+    }
+
+    fn event(&self, number: usize) -> Event {
+        let now = self.environment.now();
+        of_network("create", &format!("n{number}"), "n", "bridge", None, now)
+    }
+
+    async fn happens(&self, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let event = self.event(number);
+            self.control.say(&self.namespace, &[event]).await.unwrap();
+        }
+    }
+
+    /// The ids in an answer: in its first parts, and in those that were posted.
+    fn heard(&self, answer: &Answer) -> Vec<String> {
+        let mut parts = BTreeMap::new();
+        let (id, first) = split(answer);
+        parts.extend((0..).zip(first));
+        for text in self.world.posted.lock().unwrap().iter() {
+            if let Ok(ControlToFrontend::Part { answer, seq, part }) = serde_json::from_str(text)
+                && answer == id
+            {
+                parts.insert(seq, part);
+            }
+        }
+        let text: Vec<u8> = parts
+            .into_values()
+            .flat_map(|part| match part {
+                Part::Data { data } => data.to_vec(),
+                _ => Vec::new(),
+            })
+            .collect();
+        String::from_utf8(text)
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let event: Value = serde_json::from_str(line).unwrap();
+                event["Actor"]["ID"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    }
+}
+
+fn split(answer: &Answer) -> (AnswerId, Vec<Part>) {
+    match answer {
+        Answer::Parts { id, first } => (id.clone(), first.clone()),
+        other => panic!("not a subscription: {other:?}"),
+    }
+}
+
+fn ids(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|number| format!("n{number}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_event_is_heard_once_while_many_are_logged_and_listeners_come() {
+    let plane = Arc::new(Plane::new().await);
+    plane.happens(0..10).await;
+    let speakers: Vec<_> = (1..5)
+        .map(|speaker| {
+            let plane = Arc::clone(&plane);
+            tokio::spawn(async move { plane.happens(speaker * 100..speaker * 100 + 25).await })
+        })
+        .collect();
+    let mut listeners = Vec::new();
+    for _ in 0..4 {
+        listeners.push(plane.listen("?since=1").await);
+    }
+    for speaker in speakers {
+        speaker.await.unwrap();
+    }
+    let mut all = ids(0..10);
+    all.extend((1..5).flat_map(|speaker| ids(speaker * 100..speaker * 100 + 25)));
+    all.sort();
+    for listener in &listeners {
+        let mut heard = plane.heard(listener);
+        heard.sort();
+        assert_eq!(heard, all);
+    }
+}
+
+#[tokio::test]
+async fn what_happened_while_a_frontend_was_away_is_heard_when_it_is_back() {
+    let plane = Plane::new().await;
+    plane.happens(0..2).await;
+    let answer = plane.listen("").await;
+    assert_eq!(plane.heard(&answer), ids(0..0));
+    plane.control.disconnected(&plane.connection).await;
+    plane.happens(2..5).await;
+    assert_eq!(plane.heard(&answer), ids(0..0));
+    plane.connect().await;
+    let (id, first) = split(&answer);
+    let resume = FrontendMessage::Resume {
+        answer: id,
+        from: first.len() as u64,
+    };
+    plane.say(&resume).await;
+    assert_eq!(plane.heard(&answer), ids(2..5));
+    plane.say(&resume).await;
+    plane.happens(5..6).await;
+    assert_eq!(plane.heard(&answer), ids(2..6));
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_costs_nothing() {
+    let plane = Plane::new().await;
+    let answer = plane.listen("").await;
+    let (id, _) = split(&answer);
+    let store = plane.control.store();
+    assert_eq!(
+        store.subscriptions(&plane.namespace).await.unwrap().len(),
+        1
+    );
+    plane
+        .say(&FrontendMessage::Done { answer: id.clone() })
+        .await;
+    assert!(
+        store
+            .subscriptions(&plane.namespace)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(store.answer(&id).await.unwrap().is_none());
+    plane.happens(0..3).await;
+    assert_eq!(plane.heard(&answer), ids(0..0));
+}
+
+#[tokio::test]
+async fn a_large_history_is_bounded_and_filters_hold_for_what_comes() {
+    let plane = Plane::new().await;
+    plane.happens(0..300).await;
+    let answer = plane.listen("?since=1").await;
+    assert_eq!(plane.heard(&answer), ids(44..300));
+    let filters = "%7B%22network%22%3A%5B%22n30%22%5D%7D";
+    let answer = plane.listen(&format!("?filters={filters}")).await;
+    plane.happens(300..312).await;
+    assert_eq!(plane.heard(&answer), ids(300..310));
+}

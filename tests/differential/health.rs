@@ -1,0 +1,177 @@
+//! Healthchecks: verdicts, what they are shown as, and their events.
+
+use serde_json::{Value, json};
+use sockerless_tests::scenario::{Scenario, Step, api, docker, until};
+
+/// The scenarios of this file.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        verdicts(),
+        paused(),
+        timeouts(),
+        not_startable(),
+        start_period(),
+        none(),
+        output(),
+        configured(),
+    ]
+}
+
+fn until_health(status: &str) -> Step {
+    until(
+        "GET /containers/@N/json",
+        "/State/Health/Status",
+        json!(status),
+    )
+}
+
+fn listed(status: &str) -> Step {
+    docker(&format!("ps --filter name=@N --filter health={status} --format '{{{{.Names}}}} {{{{.State}}}} {{{{.Status}}}}'"))
+        .gives(0)
+}
+
+fn verdicts() -> Scenario {
+    Scenario::new(
+        "health-verdicts",
+        [
+            docker("create --name @N --health-cmd 'echo probed; test -e /tmp/ok' --health-interval 300ms --health-retries 1 busybox sleep 1000").gives(0),
+            api("GET /containers/@N/json").gives(200),
+            docker("start @N").gives(0),
+            until_health("unhealthy"),
+            listed("unhealthy"),
+            listed("healthy"),
+            listed("none"),
+            docker("exec @N touch /tmp/ok").gives(0),
+            until_health("healthy"),
+            listed("healthy"),
+            docker("inspect @N --format '{{.State.Health.FailingStreak}} {{json .Config.Healthcheck}}'").gives(0),
+            docker("stop --time 0 @N").gives(0),
+            docker("inspect @N --format '{{.State.Health.Status}}'").gives(0),
+            docker("events --since 10m --until=-1s --filter container=@N --filter event=health_status --format '{{.Action}}'").gives(0),
+            docker("events --since 10m --until=-1s --filter container=@N --filter 'event=health_status: healthy' --format '{{.Action}}'").gives(0),
+            docker("rm @N").gives(0),
+        ],
+    )
+}
+
+fn paused() -> Scenario {
+    Scenario::new(
+        "health-paused",
+        [
+            docker(
+                "run --detach --name @N --health-cmd true --health-interval 1s busybox sleep 1000",
+            )
+            .gives(0),
+            until_health("healthy"),
+            docker("pause @N").gives(0),
+            docker("inspect @N --format '{{.State.Health.Status}}'").gives(0),
+            docker("unpause @N").gives(0),
+            until_health("healthy"),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+    .microvm_only()
+}
+
+fn timeouts() -> Scenario {
+    Scenario::new(
+        "health-timeouts",
+        [
+            docker("run --detach --name @N --health-cmd 'echo before; sleep 30' --health-interval 100ms --health-timeout 1500ms --health-retries 1 busybox sleep 1000").gives(0),
+            until_health("unhealthy"),
+            docker("inspect @N --format '{{(index .State.Health.Log 0).ExitCode}} {{(index .State.Health.Log 0).Output}}'").gives(0),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+}
+
+fn not_startable() -> Scenario {
+    Scenario::new(
+        "health-not-startable",
+        [
+            create(&json!({"Test": ["CMD", "nonexistent"], "Interval": 100_000_000, "Retries": 1}))
+                .gives(201),
+            docker("start @N").gives(0),
+            until_health("unhealthy"),
+            docker("inspect @N --format '{{(index .State.Health.Log 0).ExitCode}} {{(index .State.Health.Log 0).Output}}'").gives(0),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+}
+
+fn start_period() -> Scenario {
+    Scenario::new(
+        "health-start-period",
+        [
+            docker("run --detach --name @N --health-cmd 'test -e /tmp/ok' --health-interval 1h --health-start-period 1h --health-start-interval 200ms --health-retries 1 busybox sh -c 'sleep 1; touch /tmp/ok; sleep 1000'").gives(0),
+            // What probes said that changed nothing is not shown yet.
+            docker("inspect @N --format '{{.State.Health.Status}} {{.State.Health.FailingStreak}}'").gives(0),
+            listed("starting"),
+            until_health("healthy"),
+            docker("events --since 10m --until=-1s --filter container=@N --filter event=health_status --format '{{.Action}}'").gives(0),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+}
+
+fn none() -> Scenario {
+    Scenario::new(
+        "health-none",
+        [
+            docker("run --detach --name @N --no-healthcheck busybox sleep 1000").gives(0),
+            docker("inspect @N --format '{{json .State.Health}} {{json .Config.Healthcheck}}'")
+                .gives(0),
+            listed("none"),
+            docker("rm --force @N").gives(0),
+            create(&json!({"Test": ["NONSENSE"]})).gives(201),
+            docker("start @N").gives(0),
+            docker("inspect @N --format '{{json .State.Health}} {{json .Config.Healthcheck}}'")
+                .gives(0),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+}
+
+fn output() -> Scenario {
+    Scenario::new(
+        "health-output",
+        [
+            docker("run --detach --name @N --health-cmd 'head -c 5000 /dev/zero | tr \"\\0\" a' --health-interval 100ms busybox sleep 1000").gives(0),
+            until_health("healthy"),
+            docker("inspect @N --format '{{len (index .State.Health.Log 0).Output}} {{slice (index .State.Health.Log 0).Output 4090}}'").gives(0),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+}
+
+fn create(health: &Value) -> Step {
+    api("POST /containers/create?name=@N")
+        .json(&json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "Healthcheck": health}))
+}
+
+fn configured() -> Scenario {
+    let refused = |health: Value| create(&health).gives(400);
+    let mut steps = vec![
+        refused(json!({"Interval": 1})),
+        refused(json!({"Interval": -1})),
+        refused(json!({"Timeout": 5})),
+        refused(json!({"StartPeriod": 5})),
+        refused(json!({"StartInterval": 5})),
+        refused(json!({"Retries": -1})),
+        refused(json!({"Test": "x"})),
+        refused(json!({"Interval": "x"})),
+    ];
+    for taken in [
+        json!({"Test": []}),
+        json!({"Test": ["CMD"]}),
+        json!({"Test": ["CMD-SHELL", "x"], "Interval": 1_000_000, "Retries": 0}),
+        json!({"Test": ["CMD", "a"], "Retries": 3, "StartPeriod": 2_000_000, "StartInterval": 3_000_000, "Timeout": 4_000_000}),
+    ] {
+        steps.extend([
+            create(&taken).gives(201),
+            docker("inspect @N --format '{{json .Config.Healthcheck}}'").gives(0),
+            docker("rm @N").gives(0),
+        ]);
+    }
+    Scenario::new("health-configured", steps)
+}
