@@ -16,6 +16,7 @@ mod cp;
 mod exec;
 mod files;
 mod images;
+mod large;
 mod lifecycle;
 mod list;
 mod mounts;
@@ -59,6 +60,7 @@ fn scenarios() -> Vec<Scenario> {
         stats::scenarios(),
         top::scenarios(),
         list::scenarios(),
+        large::scenarios(),
     ]
     .into_iter()
     .flatten()

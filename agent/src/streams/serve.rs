@@ -70,6 +70,7 @@ where
             stdout,
             stderr,
             detach_keys,
+            framed,
         } => {
             let options = exec::Options {
                 exec,
@@ -78,6 +79,7 @@ where
                 stdout,
                 stderr,
                 detach_keys,
+                framed,
             };
             exec::exec(session, options, recv, send, gone).await
         }

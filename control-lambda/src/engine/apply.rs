@@ -92,11 +92,17 @@ impl Control {
             // An environment that waits for this container has another network.
             self.host.delete(&container.function).await?;
         }
-        self.apply_with(namespace, id, Input::Start { run, deadline }, None, |container| {
-            if let Some(joined) = &joined {
-                joined.note(container);
-            }
-        })
+        self.apply_with(
+            namespace,
+            id,
+            Input::Start { run, deadline },
+            None,
+            |container| {
+                if let Some(joined) = &joined {
+                    joined.note(container);
+                }
+            },
+        )
         .await
     }
 

@@ -18,10 +18,6 @@ const SIGKILL: i32 = 9;
 /// 400 for an unknown signal, 404, 409 when it does not run.
 pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
     let text = context.query.text("signal");
-    let container = find(context, reference).await.map_err(|error| ApiError {
-        message: format!("cannot kill container: {reference}: {}", error.message),
-        ..error
-    })?;
     let refuse = |message: &str| {
         ApiError::new(
             400,
@@ -32,6 +28,15 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
         "" => SIGKILL,
         text => signal::parse(text).map_err(|error| refuse(&error.message))?,
     };
+    if !signal::exists(number) {
+        return Err(refuse(&format!(
+            "the linux daemon does not support signal {text}"
+        )));
+    }
+    let container = find(context, reference).await.map_err(|error| ApiError {
+        message: format!("cannot kill container: {reference}: {}", error.message),
+        ..error
+    })?;
     let not_running = || {
         ApiError::new(
             409,
@@ -43,11 +48,6 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
     };
     if container.lifecycle.current_run().is_none() {
         return Err(not_running());
-    }
-    if !signal::exists(number) {
-        return Err(refuse(&format!(
-            "the linux daemon does not support signal {text}"
-        )));
     }
     let outcome = if number == SIGKILL {
         let (waiting, answer) = await_event(context, &container, None, Wait::Stop).await?;
