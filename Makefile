@@ -1,5 +1,5 @@
 # A list of commands; each is also what it prints.
-.PHONY: build demo test test-full bench fuzz compare test-aws lint package deploy
+.PHONY: build demo test test-full bench fuzz compare compatibility test-aws lint package deploy
 
 build:      ## the program and the agent, optimised: target/release/{sockerless,sockerless-agent}
 	scripts/build release
@@ -23,6 +23,9 @@ compare:    ## the same script against a real Docker Engine and against this; ne
 	scripts/build debug
 	SOCKERLESS_TEST_RUNTIME=function cargo test --locked -p sockerless-tests --test differential
 	SOCKERLESS_TEST_RUNTIME=microvm cargo test --locked -p sockerless-tests --test differential
+
+compatibility: ## writes docs/compatibility.md from what is answered; needs root
+	SOCKERLESS_TEST_WRITE=1 cargo test --locked -p sockerless-tests --test operations
 
 test-aws:   ## the whole stack through AWS's own shapes, at an emulator; needs root
 	scripts/aws-path

@@ -44,6 +44,7 @@ fn exec(process: ProcessSpec) -> (ExecId, Operation) {
         stdout: true,
         stderr: true,
         detach_keys: Vec::new(),
+        framed: false,
     };
     (exec, operation)
 }

@@ -19,6 +19,7 @@ use sockerless_control::embedded::blobs::FolderBlobs;
 use sockerless_control::embedded::images::{LayerFolders, OciLayout};
 use sockerless_control::embedded::table::SqliteTable;
 use sockerless_control::engine::events::of_network;
+use sockerless_control::engine::spend::SpendGuard;
 use sockerless_control::engine::{Config, Control, Parts, Place};
 use sockerless_control::environment::SystemEnvironment;
 use sockerless_control::images::catalog::Catalog;
@@ -62,7 +63,7 @@ impl FunctionHost for World {
         Ok(())
     }
 
-    async fn operator_log(&self, _: &RunId, _: usize) -> Result<Bytes, HostError> {
+    async fn operator_log(&self, _: &RunId, _: Option<&str>, _: usize) -> Result<Bytes, HostError> {
         Ok(Bytes::new())
     }
 
@@ -142,6 +143,8 @@ impl Plane {
             function_time_limit: Duration::from_secs(900),
             default_memory_mib: 2048,
             tmp_mib: 512,
+            function_per_container: false,
+            spend_guard: SpendGuard::default(),
             place: Place {
                 name: "local".to_owned(),
                 kernel: String::new(),

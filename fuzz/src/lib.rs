@@ -51,7 +51,12 @@ impl FunctionHost for Idle {
         Ok(())
     }
 
-    async fn operator_log(&self, _: &RunId, _: usize) -> Result<Bytes, HostError> {
+    async fn operator_log(
+        &self,
+        _: &RunId,
+        _: Option<&str>,
+        _: usize,
+    ) -> Result<Bytes, HostError> {
         Ok(Bytes::new())
     }
 
@@ -131,6 +136,8 @@ impl Harness {
                 function_time_limit: Duration::from_secs(900),
                 default_memory_mib: 2048,
                 tmp_mib: 512,
+                function_per_container: false,
+                spend_guard: sockerless_control::engine::spend::SpendGuard::default(),
                 place: place(),
             },
         );

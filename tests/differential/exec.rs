@@ -329,6 +329,18 @@ fn exec_terminal() -> Scenario {
             await_text("terminal", "30 100"),
             finish("terminal"),
             api("GET /exec/@{id}/json").gives(200),
+            // Made with a terminal, started by a client that asks for none: in frames.
+            api("POST /containers/@N/exec")
+                .json(
+                    &json!({"Cmd": ["sh", "-c", "tty; echo err >&2"], "Tty": true,
+                    "AttachStdout": true, "AttachStderr": true}),
+                )
+                .save("framed", "/Id")
+                .gives(201),
+            api("POST /exec/@{framed}/start")
+                .json(&json!({"Tty": false}))
+                .multiplexed()
+                .gives(200),
             api("POST /containers/@N/exec")
                 .json(
                     &json!({"Cmd": ["sh"], "Tty": true, "AttachStdin": true, "AttachStdout": true}),

@@ -18,6 +18,7 @@ mod exec;
 mod files;
 mod health;
 mod images;
+mod large;
 mod lifecycle;
 mod list;
 mod mounts;
@@ -67,6 +68,7 @@ fn scenarios() -> Vec<Scenario> {
         restart_policy::scenarios(),
         health::scenarios(),
         update::scenarios(),
+        large::scenarios(),
     ]
     .into_iter()
     .flatten()

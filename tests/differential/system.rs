@@ -1,6 +1,7 @@
 //! `_ping`, `version`, `info`, and what holds for every request.
 
-use sockerless_tests::scenario::{Gone, Scenario, api, docker, gone};
+use serde_json::{Value, json};
+use sockerless_tests::scenario::{Gone, Scenario, api, docker, gone, query};
 
 /// The scenarios of this file.
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -42,6 +43,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             ],
         ),
         api_versions(),
+        without_a_swarm(),
+        without_plugins(),
         Scenario::new(
             "no-such-route",
             [
@@ -55,6 +58,85 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             ],
         ),
     ]
+}
+
+/// What only a manager of a swarm can do.
+fn without_a_swarm() -> Scenario {
+    Scenario::new(
+        "no-swarm",
+        [
+            api("GET /swarm").gives(503),
+            api("GET /swarm/unlockkey").gives(503),
+            api("POST /swarm/update?version=1")
+                .json(&json!({}))
+                .gives(503),
+            api("POST /swarm/unlock").json(&json!({})).gives(503),
+            api("POST /swarm/leave").gives(503),
+            api("POST /swarm/leave?force=1").gives(503),
+            api("GET /nodes").gives(503),
+            api("GET /nodes/x").gives(503),
+            api("POST /nodes/x/update?version=1")
+                .json(&json!({}))
+                .gives(503),
+            api("DELETE /nodes/x").gives(503),
+            api("GET /services").gives(503),
+            api("POST /services/create").json(&json!({})).gives(503),
+            api("GET /services/x").gives(503),
+            api("GET /services/x/logs?stdout=1").gives(503),
+            api("POST /services/x/update?version=1")
+                .json(&json!({}))
+                .gives(503),
+            api("DELETE /services/x").gives(503),
+            api("GET /tasks").gives(503),
+            api("GET /tasks/x").gives(503),
+            api("GET /tasks/x/logs?stdout=1").gives(503),
+            api("GET /secrets").gives(503),
+            api("POST /secrets/create").json(&json!({})).gives(503),
+            api("GET /secrets/x").gives(503),
+            api("POST /secrets/x/update?version=1")
+                .json(&json!({}))
+                .gives(503),
+            api("DELETE /secrets/x").gives(503),
+            api("GET /configs").gives(503),
+            api("POST /configs/create").json(&json!({})).gives(503),
+            api("GET /configs/x").gives(503),
+            api("POST /configs/x/update?version=1")
+                .json(&json!({}))
+                .gives(503),
+            api("DELETE /configs/x").gives(503),
+            api("POST /nodes").gives(404),
+            api("GET /swarm/leave").gives(404),
+            api("DELETE /tasks/x").gives(404),
+            docker("service ls").gives(1),
+            docker("node ls").gives(1),
+            docker("swarm leave").gives(1),
+        ],
+    )
+}
+
+fn without_plugins() -> Scenario {
+    let filters = |filters: Value| format!("GET /plugins?filters={}", query(&filters));
+    Scenario::new(
+        "no-plugins",
+        [
+            api("GET /plugins").gives(200),
+            api(&filters(json!({"enabled": ["true"]}))).gives(200),
+            api(&filters(json!({"nonsense": ["true"]}))).gives(400),
+            api("GET /plugins/x/json").gives(404),
+            api("GET /plugins/a/b/json").gives(404),
+            api("GET /plugins/a/b").gives(404),
+            api("DELETE /plugins/x").gives(404),
+            api("POST /plugins/x/enable?timeout=0").gives(404),
+            api("POST /plugins/x/disable").gives(404),
+            api("POST /plugins/x/upgrade?remote=x")
+                .json(&json!([]))
+                .gives(404),
+            api("POST /plugins/x/push").gives(404),
+            api("POST /plugins/x/set").json(&json!([])).gives(404),
+            docker("plugin ls").gives(0),
+            docker("plugin inspect x").gives(1),
+        ],
+    )
 }
 
 /// Every version between the first and the last, and those beyond.

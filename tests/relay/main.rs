@@ -6,10 +6,7 @@
 //! The misbehaviour is drawn from a seed, which is printed: `SOCKERLESS_TEST_SEED=N` draws
 //! the same again.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test stops at what it did not expect"
-)]
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::io::Write as _;
 use std::process::Stdio;

@@ -32,6 +32,7 @@ pub(super) struct Options {
     pub(super) stdout: bool,
     pub(super) stderr: bool,
     pub(super) detach_keys: Vec<u8>,
+    pub(super) framed: bool,
 }
 
 /// Why there is no process.
@@ -70,7 +71,7 @@ where
     let wanted = Wanted {
         stdout: options.stdout,
         stderr: options.stderr,
-        raw: options.process.tty,
+        raw: options.process.tty && !options.framed,
     };
     let launched = match begin(&session.link, &container, &options.exec, &options.process).await {
         Ok(launched) => launched,

@@ -71,6 +71,7 @@ where
             stdout,
             stderr,
             detach_keys,
+            framed,
         } => {
             let options = exec::Options {
                 exec,
@@ -79,6 +80,7 @@ where
                 stdout,
                 stderr,
                 detach_keys,
+                framed,
             };
             exec::exec(session, options, recv, send, gone).await
         }

@@ -45,6 +45,8 @@ pub enum Kind {
     Int,
     /// A whole number of nanoseconds.
     Duration,
+    /// A whole number of the machine's size.
+    MachineInt,
     /// A list of strings.
     Strings,
     /// A list of strings, or one string alone (`strslice.StrSlice`).
@@ -53,6 +55,8 @@ pub enum Kind {
     StringMap,
     /// Strings to empty objects.
     Set,
+    /// Ports to empty objects.
+    PortSet,
     /// An object of these fields.
     Object(&'static [Field]),
     /// A list of objects of these fields.
@@ -66,6 +70,8 @@ pub enum Kind {
 pub enum Absent {
     /// Nothing: `omitempty`. A zero value that was set is left out as well.
     Omitted,
+    /// Nothing, and yet a zero value that was set is shown: a pointer.
+    Unset,
     /// `null`
     Null,
     /// `""`
@@ -192,7 +198,7 @@ pub fn complete(
 
 fn absent(type_name: &str, field: &Field) -> Result<Option<Value>, ApiError> {
     Ok(match field.absent {
-        Absent::Omitted => None,
+        Absent::Omitted | Absent::Unset => None,
         Absent::Null => Some(Value::Null),
         Absent::Empty => Some(Value::String(String::new())),
         Absent::False => Some(Value::Bool(false)),
@@ -205,10 +211,12 @@ fn absent(type_name: &str, field: &Field) -> Result<Option<Value>, ApiError> {
             | Kind::Bool
             | Kind::Int
             | Kind::Duration
+            | Kind::MachineInt
             | Kind::Strings
             | Kind::StrSlice
             | Kind::StringMap
             | Kind::Set
+            | Kind::PortSet
             | Kind::Objects(_)
             | Kind::Any => None,
         },
@@ -223,10 +231,17 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
     match (field.kind, value) {
         (Kind::Any, value) => Ok(value.clone()),
         (Kind::String, Value::String(_)) | (Kind::Bool, Value::Bool(_)) => Ok(value.clone()),
-        (Kind::Int | Kind::Duration, Value::Number(number))
-            if number.is_i64() || number.is_u64() =>
-        {
-            Ok(value.clone())
+        (Kind::Int | Kind::MachineInt | Kind::Duration, Value::Number(number)) => {
+            if number.is_i64() || number.is_u64() {
+                Ok(value.clone())
+            } else {
+                // Of a number that is none of these Go says which it is.
+                Err(mismatch_of(
+                    &format!("{type_name}.{}", field.name),
+                    &format!("number {number}"),
+                    go_type(field.kind),
+                ))
+            }
         }
         (Kind::StrSlice, Value::String(one)) => Ok(Value::Array(vec![Value::String(one.clone())])),
         (Kind::Strings | Kind::StrSlice, Value::Array(items)) => {
@@ -267,14 +282,18 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
                 )),
             }
         }
-        (Kind::Set, Value::Object(map)) => {
-            match map.values().find(|v| !v.is_object() && !v.is_null()) {
+        (Kind::Set | Kind::PortSet, Value::Object(map)) => {
+            match map.iter().find(|(_, v)| !v.is_object() && !v.is_null()) {
                 None => Ok(Value::Object(
                     map.keys()
                         .map(|key| (key.clone(), Value::Object(Map::new())))
                         .collect(),
                 )),
-                Some(item) => mismatch(item, "struct {}"),
+                Some((key, item)) => Err(mismatch_at(
+                    &format!("{type_name}.{}.{key}", field.name),
+                    item,
+                    "struct {}",
+                )),
             }
         }
         (Kind::Object(fields), Value::Object(_)) => Ok(Value::Object(complete(
@@ -304,7 +323,10 @@ fn convert(type_name: &str, field: &Field, value: &Value) -> Result<Value, ApiEr
 /// What Go's decoder says of a value of another type than that of its place in a structure.
 #[must_use]
 pub fn mismatch_at(place: &str, offending: &Value, go_type: &str) -> ApiError {
-    let found = go_name(offending);
+    mismatch_of(place, go_name(offending), go_type)
+}
+
+fn mismatch_of(place: &str, found: &str, go_type: &str) -> ApiError {
     ApiError::new(
         400,
         format!(
@@ -354,6 +376,7 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
+/// What Go calls the kind of a JSON value.
 const fn go_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -371,9 +394,11 @@ const fn go_type(kind: Kind) -> &'static str {
         Kind::Bool => "bool",
         Kind::Int => "int64",
         Kind::Duration => "time.Duration",
+        Kind::MachineInt => "int",
         Kind::Strings | Kind::StrSlice => "[]string",
         Kind::StringMap => "map[string]string",
         Kind::Set => "map[string]struct {}",
+        Kind::PortSet => "nat.PortSet",
         Kind::Object(_) => "struct",
         Kind::Objects(_) => "[]struct",
         Kind::Any => "interface {}",

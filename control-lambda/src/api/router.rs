@@ -4,9 +4,12 @@ use sockerless_shared::answer::Request;
 use sockerless_shared::ids::Namespace;
 
 use super::error::Form;
+use super::plugins::{self, Plugins};
 use super::query::Query;
 use super::version::ApiVersion;
-use super::{ApiError, ApiResult, Context, containers, exec, images, networks, system, volumes};
+use super::{
+    ApiError, ApiResult, Context, containers, exec, images, networks, swarm, system, volumes,
+};
 use crate::engine::Control;
 
 /// Finds the operation and carries it out.
@@ -100,6 +103,9 @@ enum Operation<'a> {
     NetworkRemove(String),
     NetworkConnect(String),
     NetworkDisconnect(String),
+    Plugins(Plugins),
+    /// What there is not, and will not be.
+    Refused(ApiError),
     /// An object of a kind of which there is none, named by a client.
     Absent {
         status: u16,
@@ -175,28 +181,20 @@ impl<'a> Operation<'a> {
             ("PUT", ["volumes", ..]) => Self::absent(503, NO_CLUSTER_VOLUMES.to_owned()),
             ("GET", ["volumes", name @ ..]) => Self::VolumeInspect(name.join("/")),
             ("DELETE", ["volumes", name @ ..]) => Self::VolumeRemove(name.join("/")),
-            ("GET", ["plugins", id, "json"]) => {
-                Self::absent(404, format!("plugin \"{id}\" not found"))
-            }
-            ("GET", ["nodes" | "services" | "tasks" | "secrets" | "configs", _]) => {
-                Self::absent(503, NOT_A_SWARM.to_owned())
-            }
             ("POST", ["containers", "prune"]) => Self::ContainerPrune,
             ("GET", ["events"]) => Self::Events,
             ("GET", ["system", "df"]) => Self::SystemDf,
             ("POST", ["build", "prune"]) => Self::BuildPrune,
             ("POST", ["auth"]) => Self::missing("login"),
             ("POST", ["build" | "session" | "grpc"]) => Self::missing("build"),
+            (_, ["plugins", ..]) => Self::Plugins(plugins::find(method, segments)?),
             (
-                "GET" | "HEAD" | "POST" | "DELETE" | "PUT",
+                _,
                 [
                     "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
                     ..,
                 ],
-            ) => Self::missing("swarm"),
-            ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["plugins", ..]) => {
-                Self::missing("plugin")
-            }
+            ) => Self::Refused(swarm::refusal(method, segments)?),
             ("GET", ["distribution", .., "json"]) => Self::missing("manifest inspect"),
             _ => return None,
         };
@@ -271,6 +269,8 @@ impl<'a> Operation<'a> {
             Self::NetworkRemove(id) => networks::remove::remove(context, &id).await,
             Self::NetworkConnect(id) => networks::connect::connect(context, &id).await,
             Self::NetworkDisconnect(id) => networks::disconnect::disconnect(context, &id).await,
+            Self::Plugins(plugins) => plugins::answer(context, &plugins),
+            Self::Refused(refusal) => Err(refusal),
             Self::Absent { status, message } => Err(ApiError::new(status, message)),
             Self::Missing {
                 operation,
@@ -284,10 +284,6 @@ impl<'a> Operation<'a> {
         }
     }
 }
-
-/// Docker's words where there is no swarm; clients that look for an object of any kind go on then.
-pub(super) const NOT_A_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
-                           to connect this node to swarm and try again.";
 
 /// Docker's words where there is no swarm, whose volumes alone can be changed.
 const NO_CLUSTER_VOLUMES: &str =
@@ -304,8 +300,6 @@ fn not_implemented(operation: &str) -> String {
         "search" => "search on the registry's web site",
         "history" => "use `docker image inspect`",
         "save" => "keep the archive or the registry that the image came from",
-        "swarm" => "there is no swarm: run single containers or a compose file",
-        "plugin" => "there are no plugins",
         _ => "there is no substitute yet",
     };
     format!("{operation} is not implemented by sockerless: {instead}")

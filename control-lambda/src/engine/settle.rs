@@ -218,16 +218,18 @@ fn removal_result(container: &Container, waiter: &Waiter) -> Vec<Part> {
     }
 }
 
-/// The body of a `wait`, whose head has been sent already. Its `Error` is for a
-/// wait that failed, not for a container that did: with it, clients would not
-/// take over the exit code.
+/// The body of a `wait`, whose head has been sent already. Its `Error` says why a
+/// container could not be started, as with Docker; of one that ran it says nothing:
+/// with it, clients would not take over the exit code.
 pub(crate) fn wait_result(container: &Container) -> Vec<Part> {
-    let code = container
-        .lifecycle
-        .exit
-        .as_ref()
-        .map_or(0, |exit| exit.code);
-    let body = json!({ "StatusCode": code });
+    let exit = container.lifecycle.exit.as_ref();
+    let mut body = json!({ "StatusCode": exit.map_or(0, |exit| exit.code) });
+    if container.lifecycle.phase == Phase::Created
+        && let Some(error) = exit.map(|exit| &exit.error)
+        && !error.is_empty()
+    {
+        body["Error"] = json!({ "Message": error });
+    }
     vec![
         Part::Data {
             data: Bytes::from(format!("{body}\n")),

@@ -51,7 +51,7 @@ async fn stream_of<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let TakeOver { head, mut player } = taken;
-    player.taken_over(watch);
+    player.taken_over(Arc::clone(&watch));
     let raw = if send_head { head.raw() } else { Bytes::new() };
     let (reader, writer) = tokio::io::split(stream);
     let mut client = Client {
@@ -60,7 +60,7 @@ async fn stream_of<S>(
         read,
     };
     let result = match client.write(&raw).await {
-        Ok(()) => carry(&mut client, &mut player).await,
+        Ok(()) => carry(&mut client, &mut player, &watch).await,
         Err(error) => Err(error),
     };
     match result {
@@ -96,14 +96,27 @@ struct Client<S> {
     read: Bytes,
 }
 
-async fn carry<S>(client: &mut Client<S>, player: &mut Player) -> Result<(), Interrupted>
+async fn carry<S>(
+    client: &mut Client<S>,
+    player: &mut Player,
+    watch: &ClientWatch,
+) -> Result<(), Interrupted>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
+    let mut begun = false;
     loop {
         match next(player).await? {
-            Step::Bytes(bytes) => client.write(&bytes).await?,
-            Step::Stream(target) => bridge(client, player, &target).await?,
+            Step::Bytes(bytes) => {
+                if !std::mem::replace(&mut begun, true) {
+                    watch.has_read().await;
+                }
+                client.write(&bytes).await?;
+            }
+            Step::Stream(target) => {
+                let head = (!std::mem::replace(&mut begun, true)).then_some(watch);
+                bridge(client, player, &target, head).await?;
+            }
             Step::End => return Ok(()),
         }
     }
@@ -119,11 +132,13 @@ async fn next(player: &mut Player) -> Result<Step, Interrupted> {
     step
 }
 
-/// Carries bytes both ways until the agent ends the stream.
+/// Carries bytes both ways until the agent ends the stream. `head` is a watch over a client
+/// that may not have read its head yet.
 async fn bridge<S>(
     client: &mut Client<S>,
     player: &mut Player,
     target: &StreamTarget,
+    mut head: Option<&ClientWatch>,
 ) -> Result<(), Interrupted>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
@@ -139,6 +154,9 @@ where
         let up = send_input(reader, read, &mut stream.input);
         let down = async {
             while let Some(bytes) = stream.output.read().await? {
+                if let Some(watch) = head.take() {
+                    watch.has_read().await;
+                }
                 writer
                     .write_all(&bytes)
                     .await

@@ -1,7 +1,7 @@
 //! Notices that a client has gone while nothing is written to it or read from it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,6 +11,11 @@ use tokio::net::{TcpStream, UnixStream};
 /// How often a client that has ended its own side is looked at. The system does
 /// not wake anybody a second time when such a client closes the other side too.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a client may take to read what is to be read by itself, and how often it is
+/// looked at meanwhile. The system wakes nobody when a socket's reader has read.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+const LOOK_WHETHER_READ: Duration = Duration::from_millis(1);
 
 /// What wakes us when a client ends its side, and as little else as possible.
 #[cfg(target_os = "linux")]
@@ -62,6 +67,28 @@ impl ClientWatch {
         }
     }
 
+    /// Returns once the client has read all that was written, or has had time enough to. Some
+    /// clients (docker-py) read a response's head through a buffer that they then throw away,
+    /// and with it whatever came right behind the head. An Engine is slower than they are.
+    pub(super) async fn has_read(&self) {
+        let read = async {
+            while self.unread() {
+                tokio::time::sleep(LOOK_WHETHER_READ).await;
+            }
+        };
+        // A client that does not read in time is not one that waits for anything.
+        let _ = tokio::time::timeout(READ_LIMIT, read).await;
+    }
+
+    /// Whether something is on its way to the client still, as far as the system tells.
+    fn unread(&self) -> bool {
+        let mut bytes: nix::libc::c_int = 0;
+        // SAFETY: the descriptor is open as long as `self`, and TIOCOUTQ writes one int.
+        let result =
+            unsafe { nix::libc::ioctl(self.socket.as_raw_fd(), nix::libc::TIOCOUTQ, &mut bytes) };
+        result == 0 && bytes > 0
+    }
+
     /// Waits until the client has ended its side (or both).
     async fn client_ended(&self) -> io::Result<()> {
         let socket = self.socket.try_clone()?;
@@ -103,7 +130,7 @@ where
 mod tests {
     use std::sync::Arc;
 
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::timeout;
 
     use super::*;
@@ -121,6 +148,21 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_waited_for_until_it_is_read() {
+        let (mut client, mut server) = UnixStream::pair().unwrap();
+        let watch = ClientWatch::new(&server, HalfClose::StillListens).unwrap();
+        assert!(!watch.unread());
+        server.write_all(b"head").await.unwrap();
+        assert!(watch.unread());
+        let mut head = [0; 4];
+        client.read_exact(&mut head).await.unwrap();
+        assert!(!watch.unread());
+        server.write_all(b"never read").await.unwrap();
+        watch.has_read().await;
+        assert!(watch.unread());
     }
 
     #[tokio::test]

@@ -70,6 +70,10 @@ pub enum Operation {
         stderr: bool,
         /// As for `Attach`.
         detach_keys: Vec<u8>,
+        /// Whether a terminal's output goes in frames all the same: the client that starts
+        /// the exec did not ask for the terminal with which it was created.
+        #[serde(default)]
+        framed: bool,
     },
     /// The log of this run, rendered by [`crate::logs::render`]; with `follow`,
     /// until the exit is recorded.

@@ -25,7 +25,7 @@ pub const CONFIG: &[Field] = &[
     field("AttachStdin", Kind::Bool, Absent::False),
     field("AttachStdout", Kind::Bool, Absent::False),
     field("AttachStderr", Kind::Bool, Absent::False),
-    field("ExposedPorts", Kind::Set, Absent::Omitted),
+    field("ExposedPorts", Kind::PortSet, Absent::Omitted),
     field("Tty", Kind::Bool, Absent::False),
     field("OpenStdin", Kind::Bool, Absent::False),
     field("StdinOnce", Kind::Bool, Absent::False),
@@ -42,7 +42,7 @@ pub const CONFIG: &[Field] = &[
     field("OnBuild", Kind::Strings, Absent::Null),
     field("Labels", Kind::StringMap, Absent::Map),
     field("StopSignal", Kind::String, Absent::Omitted),
-    field("StopTimeout", Kind::Int, Absent::Omitted),
+    field("StopTimeout", Kind::MachineInt, Absent::Unset),
     field("Shell", Kind::StrSlice, Absent::Omitted),
 ];
 
@@ -53,7 +53,7 @@ const LOG_CONFIG: &[Field] = &[
 
 const RESTART_POLICY: &[Field] = &[
     field("Name", Kind::String, Absent::Empty),
-    field("MaximumRetryCount", Kind::Int, Absent::Number(0)),
+    field("MaximumRetryCount", Kind::MachineInt, Absent::Number(0)),
 ];
 
 /// `HostConfig` (Engine API, `HostConfig`).
@@ -84,7 +84,7 @@ pub const HOST_CONFIG: &[Field] = &[
     field("IpcMode", Kind::String, Absent::Empty),
     field("Cgroup", Kind::String, Absent::Empty),
     field("Links", Kind::Strings, Absent::Null),
-    field("OomScoreAdj", Kind::Int, Absent::Number(0)),
+    field("OomScoreAdj", Kind::MachineInt, Absent::Number(0)),
     field("PidMode", Kind::String, Absent::Empty),
     field("Privileged", Kind::Bool, Absent::False),
     field("PublishAllPorts", Kind::Bool, Absent::False),

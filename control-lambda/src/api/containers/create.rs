@@ -44,7 +44,14 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     let control = context.control;
     let reference = wanted.text("Image");
     if reference.is_empty() {
-        return Err(ApiError::new(400, "no command specified"));
+        let error = if wanted.has_command() {
+            ApiError::not_implemented(
+                "a container without an image is not possible with sockerless: name one",
+            )
+        } else {
+            ApiError::new(400, "no command specified")
+        };
+        return Err(error);
     }
     let platform = context
         .query
@@ -226,15 +233,23 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// Whether the client says itself what is to run.
+    fn has_command(&self) -> bool {
+        ["Entrypoint", "Cmd"].iter().any(|name| {
+            self.config
+                .get(*name)
+                .and_then(Value::as_array)
+                .is_some_and(|words| !words.is_empty())
+        })
+    }
+
     fn parse(body: &Value) -> Result<Self, ApiError> {
         go_json::check_object(body, "container.CreateRequest")?;
         let config = go_json::complete("", CONFIG, body)?;
         let host = member(body, "HostConfig");
-        if host.is_array() {
-            return Err(ApiError::new(
-                400,
-                "invalid JSON: json: cannot unmarshal array into Go struct field .HostConfig of type container.HostConfig",
-            ));
+        if !host.is_object() && !host.is_null() {
+            let go_type = "container.HostConfig";
+            return Err(go_json::mismatch_at(".HostConfig", host, go_type));
         }
         let host = go_json::complete(".HostConfig", HOST_CONFIG, host)?;
         let networking = member(body, "NetworkingConfig");

@@ -18,10 +18,6 @@ const SIGKILL: i32 = 9;
 /// 400 for an unknown signal, 404, 409 when it does not run.
 pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
     let text = context.query.text("signal");
-    let container = find(context, reference).await.map_err(|error| ApiError {
-        message: format!("cannot kill container: {reference}: {}", error.message),
-        ..error
-    })?;
     let refuse = |message: &str| {
         ApiError::new(
             400,
@@ -32,6 +28,15 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
         "" => SIGKILL,
         text => signal::parse(text).map_err(|error| refuse(&error.message))?,
     };
+    if !signal::exists(number) {
+        return Err(refuse(&format!(
+            "the linux daemon does not support signal {text}"
+        )));
+    }
+    let container = find(context, reference).await.map_err(|error| ApiError {
+        message: format!("cannot kill container: {reference}: {}", error.message),
+        ..error
+    })?;
     let not_running = || {
         ApiError::new(
             409,
@@ -45,11 +50,6 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
         return Err(not_running());
     }
     let last = is_last(&container, number);
-    if !signal::exists(number) {
-        return Err(refuse(&format!(
-            "the linux daemon does not support signal {text}"
-        )));
-    }
     let outcome = if container.lifecycle.phase == Phase::Restarting {
         // There is nothing to send it to, only a restart to call off.
         apply(context, &container, number, last)

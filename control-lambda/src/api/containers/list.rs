@@ -44,11 +44,11 @@ const STATES: [&str; 7] = [
 /// 400 for a filter that is not one, 404 for a container that a filter names.
 pub async fn list(context: &Context<'_>) -> ApiResult {
     let query = &context.query;
+    let filters = query.filters()?;
     let limit = query
         .number("limit")?
         .and_then(|n| usize::try_from(n).ok())
         .filter(|n| *n > 0);
-    let filters = query.filters()?;
     let choice = Choice::new(context, &filters).await?;
     let mut containers = context.control.store.containers(context.namespace).await?;
     containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.id.cmp(&a.id)));

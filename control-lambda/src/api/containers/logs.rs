@@ -35,6 +35,7 @@ const MAX_EARLIER_BYTES: usize = 768 * 1024;
 /// # Errors
 /// 400 when no stream is chosen or a time or number is not one, 404.
 pub async fn logs(context: &Context<'_>, reference: &str) -> ApiResult {
+    streams(&context.query)?;
     let container = find(context, reference).await?;
     let tty = container.config["Tty"].as_bool().unwrap_or(false);
     let mut query = parse(&context.query, tty)?;
@@ -202,14 +203,20 @@ pub fn blob_name(blob: &BlobId) -> Result<BlobName, ApiError> {
     BlobName::new(format!("bodies/{blob}")).map_err(|error| ApiError::new(500, error.to_string()))
 }
 
-fn parse(query: &Query, tty: bool) -> Result<LogQuery, ApiError> {
+/// Whether stdout and stderr are wanted. Docker asks this first of all.
+fn streams(query: &Query) -> Result<(bool, bool), ApiError> {
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
-    if !stdout && !stderr {
-        return Err(ApiError::new(
-            400,
-            "Bad parameters: you must choose at least one stream",
-        ));
+    if stdout || stderr {
+        return Ok((stdout, stderr));
     }
+    Err(ApiError::new(
+        400,
+        "Bad parameters: you must choose at least one stream",
+    ))
+}
+
+fn parse(query: &Query, tty: bool) -> Result<LogQuery, ApiError> {
+    let (stdout, stderr) = streams(query)?;
     Ok(LogQuery {
         stdout,
         stderr,

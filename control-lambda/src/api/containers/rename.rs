@@ -10,16 +10,21 @@ use crate::engine::events::of_container;
 /// 400 for an empty or invalid name, 404, 409 when the name is taken.
 pub async fn rename(context: &Context<'_>, reference: &str) -> ApiResult {
     let wanted = context.query.text("name");
-    let container = find(context, reference).await?;
     if wanted.is_empty() {
         return Err(ApiError::new(400, "Neither old nor new names may be empty"));
     }
-    let wanted = names::check(wanted).map_err(|error| ApiError {
-        message: format!(
-            "Error when allocating new name: {}",
+    let container = find(context, reference).await?;
+    let wanted = names::check(wanted).map_err(|error| {
+        // The name is shown with its slash.
+        let message = if wanted.starts_with('/') {
+            error.message
+        } else {
             error.message.replacen('(', "(/", 1)
-        ),
-        ..error
+        };
+        ApiError::new(
+            error.status,
+            format!("Error when allocating new name: {message}"),
+        )
     })?;
     if wanted == container.name {
         return Err(ApiError::new(

@@ -37,12 +37,20 @@ pub(crate) fn size(context: &Context<'_>) -> Result<ConsoleSize, ApiError> {
     let read = |name: &str| {
         let text = context.query.text(name);
         text.parse::<u32>().map_err(|_| {
+            // A number all the same, only not one of these.
+            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             ApiError::new(
                 400,
                 format!(
-                    "invalid resize {} {}: invalid syntax",
+                    "invalid resize {} {}: {}",
                     if name == "h" { "height" } else { "width" },
-                    crate::api::query::go_quote(text)
+                    crate::api::query::go_quote(text),
+                    if is_number {
+                        "value out of range"
+                    } else {
+                        "invalid syntax"
+                    }
                 ),
             )
         })

@@ -11,13 +11,20 @@ use crate::store::waiters::Wait;
 /// Stops a container; answered when it has ended.
 ///
 /// # Errors
-/// 304 when it does not run, 400 for an unknown signal, 404.
+/// 304 when it does not run, 404, 500 (as in Docker) for a time that is no number, and for an
+/// unknown signal once there is a process that it would be sent to.
 pub async fn stop(context: &Context<'_>, reference: &str) -> ApiResult {
-    let parsed = parse(context)?;
+    context.query.number("t")?;
     let container = find(context, reference).await?;
     if !container.lifecycle.is_live() {
         return Ok(empty(304));
     }
+    let parsed = parse(context).map_err(|error| {
+        ApiError::new(
+            500,
+            format!("cannot stop container: {reference}: {}", error.message),
+        )
+    })?;
     let (signal, timeout_s) = parsed.for_container(&container);
     let (waiting, answer) = await_event(context, &container, None, Wait::Stop).await?;
     let input = Input::Stop {

@@ -77,6 +77,7 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
         } else {
             Vec::new()
         },
+        framed: !tty,
     };
     let control = context.control;
     if detach {

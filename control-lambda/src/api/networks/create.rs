@@ -6,7 +6,7 @@ use sockerless_shared::ids::NetworkId;
 use super::{ipam, options};
 use crate::api::containers::spec::string_map;
 use crate::api::go_json::{self, Absent, Field, Kind, member};
-use crate::api::router::NOT_A_SWARM;
+use crate::api::swarm::NOT_A_MANAGER;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::store::networks::{Driver, Network, PREDEFINED, Subnet, Taken, fits};
 
@@ -131,7 +131,7 @@ fn check_kind(wanted: &Value, ipam: &Value) -> Result<(), ApiError> {
             let message = format!("only one instance of \"{driver}\" network is allowed");
             return refuse(403, &message);
         }
-        "overlay" => return refuse(403, NOT_A_SWARM),
+        "overlay" => return refuse(403, NOT_A_MANAGER),
         "macvlan" | "ipvlan" => {
             return Err(ApiError::not_implemented(format!(
                 "the network driver {driver} is not implemented by sockerless: a container has no network card of its own; use the driver bridge"

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::shown;
 use crate::api::containers::spec::string_map;
 use crate::api::go_json::{self, Absent, Field, Kind};
-use crate::api::router::NOT_A_SWARM;
+use crate::api::swarm::NOT_A_MANAGER;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::store::volumes::Volume;
 
@@ -32,7 +32,7 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
     go_json::check_object(&body, "volume.CreateOptions")?;
     let wanted = go_json::complete("CreateOptions", FIELDS, &body)?;
     if wanted["ClusterVolumeSpec"].is_object() {
-        return Err(ApiError::new(503, NOT_A_SWARM));
+        return Err(ApiError::new(503, NOT_A_MANAGER));
     }
     let text = |name: &str| wanted[name].as_str().unwrap_or("");
     let map = |name: &str| wanted[name].is_object().then(|| string_map(&wanted[name]));
