@@ -22,6 +22,7 @@ mod mounts;
 mod networks;
 mod pause;
 mod prunes;
+mod push;
 mod registry;
 mod run;
 mod run_flags;
@@ -43,6 +44,7 @@ fn scenarios() -> Vec<Scenario> {
         system::scenarios(),
         images::scenarios(),
         registry::scenarios(),
+        push::scenarios(),
         run::scenarios(),
         run_flags::scenarios(),
         mounts::scenarios(),

@@ -6,7 +6,10 @@ use sockerless_shared::ids::Namespace;
 use super::error::Form;
 use super::query::Query;
 use super::version::ApiVersion;
-use super::{ApiError, ApiResult, Context, containers, exec, images, networks, system, volumes};
+use super::{
+    ApiError, ApiResult, Context, build, containers, distribution, exec, images, networks, system,
+    volumes,
+};
 use crate::engine::Control;
 
 /// Finds the operation and carries it out.
@@ -98,6 +101,15 @@ enum Operation<'a> {
     NetworkRemove(String),
     NetworkConnect(String),
     NetworkDisconnect(String),
+    ImageHistory(String),
+    ImageGet(String),
+    ImageGetAll,
+    ImagePush(String),
+    ImageSearch,
+    SystemAuth,
+    DistributionInspect(String),
+    Build,
+    BuildKit,
     /// An object of a kind of which there is none, named by a client.
     Absent {
         status: u16,
@@ -143,11 +155,12 @@ impl<'a> Operation<'a> {
             ("GET", ["images", "json"]) => Self::ImageList,
             ("POST", ["images", "load"]) => Self::ImageLoad,
             ("POST", ["images", "create"]) => Self::ImageCreate,
-            ("GET", ["images", "search"]) => Self::missing("search"),
+            ("GET", ["images", "search"]) => Self::ImageSearch,
             ("POST", ["images", "prune"]) => Self::ImagePrune,
-            ("GET", ["images", .., "history"]) => Self::missing("history"),
-            ("GET", ["images", .., "get"]) => Self::missing("save"),
-            ("POST", ["images", .., "push"]) => Self::missing("push"),
+            ("GET", ["images", "get"]) => Self::ImageGetAll,
+            ("GET", ["images", name @ .., "history"]) => Self::ImageHistory(name.join("/")),
+            ("GET", ["images", name @ .., "get"]) => Self::ImageGet(name.join("/")),
+            ("POST", ["images", name @ .., "push"]) => Self::ImagePush(name.join("/")),
             ("GET", ["images", name @ .., "json"]) => Self::ImageInspect(name.join("/")),
             ("POST", ["images", name @ .., "tag"]) => Self::ImageTag(name.join("/")),
             ("DELETE", ["images", name @ ..]) => Self::ImageRemove(name.join("/")),
@@ -186,8 +199,9 @@ impl<'a> Operation<'a> {
             ("GET", ["events"]) => Self::missing("events"),
             ("GET", ["system", "df"]) => Self::SystemDf,
             ("POST", ["build", "prune"]) => Self::BuildPrune,
-            ("POST", ["auth"]) => Self::missing("login"),
-            ("POST", ["build" | "session" | "grpc"]) => Self::missing("build"),
+            ("POST", ["auth"]) => Self::SystemAuth,
+            ("POST", ["build"]) => Self::Build,
+            ("POST", ["session" | "grpc"]) => Self::BuildKit,
             (
                 "GET" | "HEAD" | "POST" | "DELETE" | "PUT",
                 [
@@ -198,7 +212,9 @@ impl<'a> Operation<'a> {
             ("GET" | "HEAD" | "POST" | "DELETE" | "PUT", ["plugins", ..]) => {
                 Self::missing("plugin")
             }
-            ("GET", ["distribution", .., "json"]) => Self::missing("manifest inspect"),
+            ("GET", ["distribution", name @ .., "json"]) => {
+                Self::DistributionInspect(name.join("/"))
+            }
             _ => return None,
         };
         Some(found)
@@ -270,6 +286,18 @@ impl<'a> Operation<'a> {
             Self::NetworkRemove(id) => networks::remove::remove(context, &id).await,
             Self::NetworkConnect(id) => networks::connect::connect(context, &id).await,
             Self::NetworkDisconnect(id) => networks::disconnect::disconnect(context, &id).await,
+            Self::ImageHistory(name) => images::history::history(context, &name).await,
+            Self::ImageGet(name) => images::save::save(context, vec![name]).await,
+            Self::ImageGetAll => {
+                let names = context.query.all("names").map(ToOwned::to_owned);
+                images::save::save(context, names.collect()).await
+            }
+            Self::ImagePush(name) => images::push::push(context, &name).await,
+            Self::ImageSearch => images::search::search(context).await,
+            Self::SystemAuth => system::auth::auth(context).await,
+            Self::DistributionInspect(name) => distribution::inspect(context, &name).await,
+            Self::Build => build::classic(),
+            Self::BuildKit => build::buildkit(context),
             Self::Absent { status, message } => Err(ApiError::new(status, message)),
             Self::Missing {
                 operation,
@@ -295,16 +323,8 @@ const NO_CLUSTER_VOLUMES: &str =
 /// What to do instead, for each operation that is not there.
 fn not_implemented(operation: &str) -> String {
     let instead = match operation {
-        "build" => {
-            "build elsewhere and bring the image with `docker save | docker load` or through a registry"
-        }
         "update" => "remove the container and create it with the new limits",
         "events" => "use `docker wait` or `docker ps`",
-        "login" => "pull from a registry that needs no credentials, or use `docker load`",
-        "manifest inspect" | "push" => "use a registry client such as skopeo",
-        "search" => "search on the registry's web site",
-        "history" => "use `docker image inspect`",
-        "save" => "keep the archive or the registry that the image came from",
         "swarm" => "there is no swarm: run single containers or a compose file",
         "plugin" => "there are no plugins",
         _ => "there is no substitute yet",

@@ -20,7 +20,7 @@ pub enum OwnEvent {
     /// Carry out a job.
     Job {
         /// Which.
-        work: Job,
+        work: Box<Job>,
     },
     /// Look for runs whose deadline has passed.
     Sweep,
@@ -58,8 +58,10 @@ impl SelfInvocation {
 #[async_trait]
 impl Jobs for SelfInvocation {
     async fn submit(&self, job: Job) -> Result<(), JobError> {
-        let payload = serde_json::to_vec(&OwnEvent::Job { work: job })
-            .map_err(|error| JobError(error.to_string()))?;
+        let payload = serde_json::to_vec(&OwnEvent::Job {
+            work: Box::new(job),
+        })
+        .map_err(|error| JobError(error.to_string()))?;
         self.client
             .invoke()
             .function_name(&self.function)

@@ -1,5 +1,6 @@
 //! `_ping`, `version`, `info`.
 
+pub mod auth;
 pub mod build_prune;
 pub mod df;
 pub mod info;

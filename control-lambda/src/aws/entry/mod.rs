@@ -85,7 +85,7 @@ impl Plane {
             }
             Kind::Own => {
                 match serde_json::from_value(event)? {
-                    OwnEvent::Job { work } => self.control.run_job(work).await,
+                    OwnEvent::Job { work } => self.control.run_job(*work).await,
                     OwnEvent::Sweep => self
                         .control
                         .sweep()
