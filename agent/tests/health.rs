@@ -3,7 +3,6 @@
 #[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 mod support;
 
-
 use sockerless_shared::health::{Health, HealthStatus, Healthcheck};
 use sockerless_shared::protocol::control::{Command, Report};
 use sockerless_shared::spec::ContainerSpec;

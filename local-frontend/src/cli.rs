@@ -129,6 +129,47 @@ pub struct LocalArgs {
     #[arg(long, value_name = "PATH", env = "SOCKERLESS_AGENT")]
     pub agent: Option<PathBuf>,
 
+    /// A registry without TLS, or whose certificate is not to be checked: HOST, HOST:PORT or a
+    /// network such as 10.0.0.0/8; may be given more than once
+    ///
+    /// Registries on loopback addresses are among them already.
+    #[arg(
+        long = "insecure-registry",
+        value_name = "REGISTRY",
+        env = "SOCKERLESS_INSECURE_REGISTRY",
+        value_delimiter = ','
+    )]
+    pub insecure_registry: Vec<String>,
+
+    /// Asked for Docker Hub's images before Docker Hub, such as https://mirror.example; may be
+    /// given more than once
+    #[arg(
+        long = "registry-mirror",
+        value_name = "URL",
+        env = "SOCKERLESS_REGISTRY_MIRROR",
+        value_delimiter = ','
+    )]
+    pub registry_mirror: Vec<String>,
+
+    /// Asked for Docker Hub's official images when Docker Hub throttles: HOST/PATH, or `none`
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SOCKERLESS_HUB_FALLBACK",
+        default_value = "public.ecr.aws/docker"
+    )]
+    pub hub_fallback: String,
+
+    /// Certificates of registries: DIR/HOST[:PORT]/*.crt are authorities, *.cert and *.key the
+    /// client's own, as the Docker Engine has them
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SOCKERLESS_REGISTRY_CERTS",
+        default_value = "/etc/docker/certs.d"
+    )]
+    pub registry_certs: PathBuf,
+
     /// How long containers may take to stop when sockerless is told to end, in seconds
     #[arg(
         long,
@@ -252,8 +293,13 @@ More: `sockerless local --help`.";
 const LOCAL_MANUAL: &str = "\
 Environment:
   SOCKERLESS_LISTEN, SOCKERLESS_DATA_DIR, SOCKERLESS_DEFAULT_RUNTIME, SOCKERLESS_NAMESPACE,
-  SOCKERLESS_AGENT, SOCKERLESS_SHUTDOWN_TIMEOUT, SOCKERLESS_LOG
+  SOCKERLESS_AGENT, SOCKERLESS_SHUTDOWN_TIMEOUT, SOCKERLESS_LOG, SOCKERLESS_INSECURE_REGISTRY,
+  SOCKERLESS_REGISTRY_MIRROR, SOCKERLESS_HUB_FALLBACK, SOCKERLESS_REGISTRY_CERTS
       Instead of the options of the same names. Several addresses are separated by commas.
+  SSL_CERT_FILE, SSL_CERT_DIR
+      Certificate authorities instead of the machine's.
+  HTTPS_PROXY, HTTP_PROXY, NO_PROXY
+      Through what registries are reached.
   SOCKERLESS_LOG_FILTER
       What is logged, such as `info` or `sockerless_control=debug`. [default: warn]
   XDG_RUNTIME_DIR, XDG_DATA_HOME, HOME

@@ -39,6 +39,8 @@ pub struct LocalConfig {
     pub namespace: Namespace,
     /// The agent.
     pub agent: AgentBinary,
+    /// How registries are spoken to.
+    pub registries: Registries,
     /// How long containers may take to stop at the end.
     pub shutdown_timeout: Duration,
     /// How the relay misbehaves on purpose.
@@ -48,6 +50,19 @@ pub struct LocalConfig {
     pub log: LogFormat,
     /// What is logged, in the syntax of [`tracing_subscriber::EnvFilter`].
     pub log_filter: String,
+}
+
+/// How registries are spoken to, in words that have been checked.
+#[derive(Debug, Clone)]
+pub struct Registries {
+    /// Registries without TLS that can be checked.
+    pub insecure: Vec<String>,
+    /// Mirrors of Docker Hub.
+    pub mirrors: Vec<String>,
+    /// Where official images are when Docker Hub throttles.
+    pub hub_fallback: Option<String>,
+    /// A folder with a folder of certificates for each registry.
+    pub certificates: PathBuf,
 }
 
 /// Settings of `sockerless serve`.
@@ -100,6 +115,14 @@ pub enum Mistake {
     /// `--namespace`
     #[error("--namespace: {0}")]
     Namespace(#[from] sockerless_shared::ids::InvalidId),
+    /// `--insecure-registry`, `--registry-mirror`
+    #[error("{option}: {reason}")]
+    Registry {
+        /// Which of them.
+        option: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// `--shutdown-timeout`
     #[error("--shutdown-timeout: {0:?} is not a number of seconds")]
     ShutdownTimeout(String),
@@ -159,6 +182,13 @@ impl LocalConfig {
         let data_dir = keep(&mut mistakes, data_dir(args.data_dir.as_deref(), around));
         let default_runtime = keep(&mut mistakes, runtime(&args.default_runtime));
         let namespace = keep(&mut mistakes, args.namespace.parse());
+        check_registries(args, &mut mistakes);
+        let registries = Registries {
+            insecure: args.insecure_registry.clone(),
+            mirrors: args.registry_mirror.clone(),
+            hub_fallback: Some(args.hub_fallback.clone()).filter(|place| place != "none"),
+            certificates: args.registry_certs.clone(),
+        };
         let shutdown_timeout = keep(&mut mistakes, seconds(&args.shutdown_timeout));
         #[cfg(target_os = "linux")]
         let chaos = args.chaos.as_deref().map(str::parse).transpose();
@@ -177,6 +207,7 @@ impl LocalConfig {
                 default_runtime: default_runtime?,
                 namespace: namespace?,
                 agent: agent?,
+                registries,
                 shutdown_timeout: shutdown_timeout?,
                 #[cfg(target_os = "linux")]
                 chaos: chaos?,
@@ -184,9 +215,34 @@ impl LocalConfig {
                 log_filter: log_filter?,
             })
         };
-        resolved().ok_or(Mistakes(mistakes))
+        let resolved = resolved();
+        match resolved {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            Some(_) | None => Err(Mistakes(mistakes)),
+        }
     }
 }
+
+/// Only the control plane, which runs here on Linux alone, knows what they mean.
+#[cfg(target_os = "linux")]
+fn check_registries(args: &LocalArgs, mistakes: &mut Vec<Mistake>) {
+    use sockerless_control::images::remote::{Insecure, Mirror, SettingsError};
+    let mut check = |option: &'static str, wrong: Option<SettingsError>| {
+        mistakes.extend(wrong.map(|error| Mistake::Registry {
+            option,
+            reason: error.to_string(),
+        }));
+    };
+    for text in &args.insecure_registry {
+        check("--insecure-registry", text.parse::<Insecure>().err());
+    }
+    for text in &args.registry_mirror {
+        check("--registry-mirror", text.parse::<Mirror>().err());
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_registries(_: &LocalArgs, _: &mut Vec<Mistake>) {}
 
 impl ServeConfig {
     /// Reads the settings.
@@ -426,6 +482,10 @@ mod tests {
             "drop=2",
             "--agent",
             "/nonexistent",
+            "--insecure-registry",
+            "http://a",
+            "--registry-mirror",
+            "a",
         ];
         let variables = [("SOCKERLESS_LOG_FILTER", "a=b=c")];
         let text = resolve(&arguments, &variables, false)
@@ -437,6 +497,8 @@ mod tests {
             sockerless: --data-dir: neither XDG_DATA_HOME nor HOME is set; give a folder
             sockerless: --default-runtime: "vm" is neither function nor microvm
             sockerless: --namespace: Namespace: "a/b" is not 1 to 64 letters, digits and _-.@+=,
+            sockerless: --insecure-registry: "http://a" is neither HOST, HOST:PORT nor a network such as 10.0.0.0/8
+            sockerless: --registry-mirror: "a" is not the address of a mirror: https://HOST[:PORT], without anything behind it
             sockerless: --shutdown-timeout: "soon" is not a number of seconds
             sockerless: --chaos: "drop=2" is none of seed=N; drop=P, repeat=P, reorder=P, disconnect=P, forget-disconnect=P with P from 0 to 1; delay=MS, reorder-by=MS
             sockerless: SOCKERLESS_LOG_FILTER: "a=b=c": error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5

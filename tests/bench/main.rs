@@ -12,6 +12,7 @@ mod calls;
 mod latency;
 mod memory;
 mod pair;
+mod pull;
 mod report;
 mod throughput;
 
@@ -47,6 +48,12 @@ fn run() -> Result<(), String> {
     if throughput::NAME.contains(&filter) {
         eprintln!("measuring: {}", throughput::NAME);
         report.throughput(&throughput::measure(&pair, 5)?);
+    }
+    if pull::NAME.contains(&filter) {
+        eprintln!("measuring: {}", pull::NAME);
+        let (engine, skopeo) = pull::measure(&pair, 5)?;
+        report.rounds(pull::NAME, &engine);
+        report.rounds(pull::BESIDE_SKOPEO, &skopeo);
     }
     if memory::NAME.contains(&filter) {
         eprintln!("measuring: {}", memory::NAME);

@@ -25,6 +25,11 @@ impl Report {
         self.row(throughput::NAME, "median of the rounds", times, 0.5);
     }
 
+    /// The same of anything else that is measured in rounds.
+    pub(crate) fn rounds(&mut self, name: &str, times: &Times) {
+        self.row(name, "median of the rounds", times, 0.5);
+    }
+
     fn row(&mut self, name: &str, what: &str, times: &Times, share: f64) {
         let theirs = quantile(&times.theirs, share);
         let ours = quantile(&times.ours, share);

@@ -25,6 +25,7 @@ mod mounts;
 mod networks;
 mod pause;
 mod prunes;
+mod push;
 mod registry;
 mod restart_policy;
 mod run;
@@ -48,6 +49,7 @@ fn scenarios() -> Vec<Scenario> {
         system::scenarios(),
         images::scenarios(),
         registry::scenarios(),
+        push::scenarios(),
         run::scenarios(),
         run_flags::scenarios(),
         mounts::scenarios(),

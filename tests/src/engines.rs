@@ -161,15 +161,42 @@ impl Engine {
     /// # Errors
     /// What the registry said.
     pub fn registry(&self, program: &Path, configuration: &Path) -> Result<Running, String> {
-        let mut command = match &self.keeper {
+        start_registry(self.beside(program).arg("serve").arg(configuration))
+    }
+
+    /// Starts a server of a folder's files where this engine reaches it on its loopback.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn files(&self, address: SocketAddr, folder: &Path) -> Result<Running, String> {
+        let mut command = self.beside(Path::new("python3"));
+        command
+            .args(["-u", "-m", "http.server", "--bind"])
+            .arg(address.ip().to_string())
+            .arg("--directory")
+            .arg(folder)
+            .arg(address.port().to_string());
+        let server = Running::start(&mut command).map_err(|error| format!("python3: {error}"))?;
+        if server.await_text(b"Serving HTTP on", Instant::now() + READY_LIMIT) {
+            return Ok(server);
+        }
+        Err(format!(
+            "the server of files does not listen; it said:\n{}{}",
+            server.stdout_so_far(),
+            server.stderr_so_far()
+        ))
+    }
+
+    /// A program in this engine's network.
+    fn beside(&self, program: &Path) -> Command {
+        match &self.keeper {
             Keeper::Script(folder) => {
                 let mut command = Command::new(scripts().join("oracle-engine"));
                 command.arg("exec").arg(folder).arg(program);
                 command
             }
             Keeper::Foreign | Keeper::Program(_) => Command::new(program),
-        };
-        start_registry(command.arg("serve").arg(configuration))
+        }
     }
 
     /// Whether a registry on the machine's own loopback is this engine's, too.

@@ -91,6 +91,7 @@ impl Fixtures {
         self.layer = find(at("/0/Layers/0")?)?;
         self.config = parse(&find(at("/0/Config")?)?)?;
         self.write("rootfs.tar", &self.layer)?;
+        self.write("pushed.tar", &pushed_archive(&self.config)?)?;
         let mut zipped = GzEncoder::new(Vec::new(), Compression::fast());
         zipped
             .write_all(&self.layer)
@@ -359,6 +360,44 @@ fn image_archive(config: &Value, layer: Option<&[u8]>) -> Result<Vec<u8>, String
     if let Some(layer) = layer {
         files.push(("layer.tar".to_owned(), layer.to_vec()));
     }
+    pack(&files)
+}
+
+/// Two images, `pushed:one` and `pushed:two`, of which the second has a layer on top of the
+/// first's; nothing else has either layer.
+fn pushed_archive(config: &Value) -> Result<Vec<u8>, String> {
+    let layers = [
+        pack(&[("first".to_owned(), noise(100_000))])?,
+        pack(&[("second".to_owned(), noise(200_000))])?,
+    ];
+    let ids = layers
+        .each_ref()
+        .map(|layer| format!("sha256:{}", hex::encode(Sha256::digest(layer))));
+    let names = ["first.tar", "second.tar"];
+    let mut files = Vec::new();
+    let mut list = Vec::new();
+    for (count, tag) in [(1, "one"), (2, "two")] {
+        let mut config = config.clone();
+        config["rootfs"]["diff_ids"] = json!(ids[..count]);
+        config["history"] = json!(vec![json!({"created_by": "by hand"}); count]);
+        let name = format!("{tag}.json");
+        list.push(json!({
+            "Config": name,
+            "RepoTags": [format!("pushed:{tag}")],
+            "Layers": names[..count],
+        }));
+        files.push((name, config.to_string().into_bytes()));
+    }
+    let [first, second] = layers;
+    files.push(("first.tar".to_owned(), first));
+    files.push(("second.tar".to_owned(), second));
+    files.insert(
+        0,
+        (
+            "manifest.json".to_owned(),
+            json!(list).to_string().into_bytes(),
+        ),
+    );
     pack(&files)
 }
 

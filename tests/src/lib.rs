@@ -13,6 +13,7 @@ pub mod fixtures;
 pub mod frames;
 pub mod grid;
 pub mod http;
+pub mod large;
 pub mod normal;
 pub mod process;
 pub mod scenario;

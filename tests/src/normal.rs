@@ -68,6 +68,11 @@ impl Rules {
             texts: vec![
                 // runc 1.2 and later put these words before the cause.
                 (regex("error during container init: ")?, ""),
+                // How the name of a host is looked up that is not there.
+                (
+                    regex("dial tcp: lookup [^\n\"]*")?,
+                    "dial tcp: lookup fails",
+                ),
                 // The folder into which an archive is unpacked has a random name.
                 (regex(r"open \S*/docker-import-\d+/")?, "open <unpacked>/"),
                 // Steps of a pull that are told only if they last.
@@ -150,7 +155,10 @@ impl<'a> Normaliser<'a> {
                     }
                 }
             }
-            if operation.starts_with("ImageCreate") || operation == "ImageLoad" {
+            if operation.starts_with("ImageCreate")
+                || operation == "ImageLoad"
+                || operation == "ImagePush"
+            {
                 settle_progress(body);
             }
         }
@@ -290,12 +298,13 @@ fn settle(value: &mut Value, path: &[&str], optional: bool) {
 /// Of a sequence of progress messages keeps those that do not depend on how
 /// fast things went: no amounts, no waiting; those of one layer together.
 fn settle_progress(body: &mut Value) {
-    const CHANCE: [&str; 5] = [
+    const CHANCE: [&str; 6] = [
         "Waiting",
         "Downloading",
         "Extracting",
         "Verifying Checksum",
         "Loading layer",
+        "Pushing",
     ];
     let Some(sequence) = body.get_mut("sequence").and_then(Value::as_array_mut) else {
         return;
@@ -318,7 +327,7 @@ fn is_of_layer(message: &Value) -> bool {
     message
         .as_object()
         .map(Map::len)
-        .is_some_and(|_| message["progressDetail"].is_object())
+        .is_some_and(|_| message["progressDetail"].is_object() && message["aux"].is_null())
 }
 
 #[cfg(test)]

@@ -27,6 +27,10 @@ pub struct Stage {
     pub client: PathBuf,
     /// Address of the registry, as the engine sees it.
     pub registry: String,
+    /// Address of the same registry with basic authentication, as the engine sees it.
+    pub guarded: String,
+    /// Address of what can be searched as Docker Hub, as the engine sees it.
+    pub index: String,
     /// The files that steps may send or load.
     pub fixtures: PathBuf,
 }
@@ -121,7 +125,8 @@ impl<'a> Player<'a> {
             folder,
             saved: BTreeMap::new(),
             background: BTreeMap::new(),
-            reference: Regex::new(r"@N\b|@R\b|@\{(\w+)\}").map_err(|error| error.to_string())?,
+            reference: Regex::new(r"@N\b|@R\b|@A\b|@S\b|@\{(\w+)\}")
+                .map_err(|error| error.to_string())?,
         })
     }
 
@@ -130,6 +135,8 @@ impl<'a> Player<'a> {
             .replace_all(text, |found: &Captures<'_>| match &found[0] {
                 "@N" => self.scenario.name.clone(),
                 "@R" => self.stage.registry.clone(),
+                "@A" => self.stage.guarded.clone(),
+                "@S" => self.stage.index.clone(),
                 whole => self
                     .saved
                     .get(&found[1])

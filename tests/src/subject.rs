@@ -27,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Subject {
     engine: Option<Engine>,
+    program: PathBuf,
     runtime: Runtime,
     client: PathBuf,
     fixtures: PathBuf,
@@ -38,18 +39,25 @@ impl Subject {
     /// Starts a daemon with this default runtime.
     #[must_use]
     pub fn start(runtime: Runtime) -> Self {
-        Self::start_with(runtime, &[])
+        Self::start_program(runtime, own(), &[])
     }
 
     /// As [`Subject::start`], with more options.
     #[must_use]
     pub fn start_with(runtime: Runtime, options: &[String]) -> Self {
+        Self::start_program(runtime, own(), options)
+    }
+
+    /// Starts this program, which is the daemon in the end.
+    #[must_use]
+    pub fn start_program(runtime: Runtime, program: &Path, options: &[String]) -> Self {
         let folder = tempfile::Builder::new().prefix("skls-").tempdir().unwrap();
         let fixtures = folder.path().join("fixtures");
         std::fs::create_dir(&fixtures).unwrap();
         Fixtures::make(&scripts(), &fixtures).unwrap();
         let mut subject = Self {
             engine: None,
+            program: program.to_owned(),
             runtime,
             client: PathBuf::from(run_script("docker-cli", &[]).unwrap()),
             fixtures,
@@ -63,10 +71,8 @@ impl Subject {
 
     /// Starts the daemon on the state that is there.
     pub fn begin(&mut self) {
-        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-        let program = PROGRAM.get_or_init(|| own_program().unwrap());
         let state = self.folder.path().join("state");
-        let engine = Engine::ours_with(program, self.runtime, &state, &self.options);
+        let engine = Engine::ours_with(&self.program, self.runtime, &state, &self.options);
         self.engine = Some(engine.unwrap());
     }
 
@@ -156,4 +162,10 @@ impl Subject {
             "well\n"
         );
     }
+}
+
+/// Our own program, built once.
+fn own() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| own_program().unwrap())
 }

@@ -2,7 +2,8 @@
 //! allowed differences.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use crate::compare::{Allowed, allowed, differing, unified};
@@ -148,6 +149,8 @@ impl Suite {
             let local = vec![
                 (stage.endpoint.docker_host(), "<host>"),
                 (stage.registry.clone(), "<registry>"),
+                (stage.guarded.clone(), "<guarded>"),
+                (stage.index.clone(), "<index>"),
             ];
             Normaliser::new(&self.rules, &self.grid, &engines.known, local)
         };
@@ -335,25 +338,19 @@ fn start(settings: &Settings) -> Result<Ready, String> {
     std::fs::create_dir(&fixtures_folder).map_err(|error| error.to_string())?;
     let mut fixtures = Fixtures::make(&scripts(), &fixtures_folder)?;
 
-    let address = free_port()?;
-    let configuration = folder.path().join("registry.yml");
-    std::fs::write(
-        &configuration,
-        format!(
-            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: \"{address}\"}}\n",
-            folder.path().join("registry").display()
-        ),
-    )
-    .map_err(|error| error.to_string())?;
+    let addresses = Addresses {
+        open: free_port()?,
+        guarded: free_port()?,
+        index: free_port()?,
+    };
+    let registries = Registries::write(folder.path(), "registry", &addresses)?;
     let registry = start_registry(
         std::process::Command::new(&registry_program)
             .arg("serve")
-            .arg(&configuration),
+            .arg(&registries.open),
     )?;
-    fixtures.publish(&Endpoint::Tcp(address))?;
-    let mut registries = vec![registry];
+    fixtures.publish(&Endpoint::Tcp(addresses.open))?;
+    let mut running = vec![registry];
 
     let oracle = match &settings.oracle {
         Some(host) => Engine::foreign(host)?,
@@ -369,14 +366,25 @@ fn start(settings: &Settings) -> Result<Ready, String> {
         )?,
     };
     let mut stages = Vec::new();
-    for engine in [&oracle, &subject] {
-        if !engine.shares_network() {
-            registries.push(engine.registry(&registry_program, &configuration)?);
-        }
+    for (engine, name) in [(&oracle, "registry-oracle"), (&subject, "registry")] {
+        let shares = engine.shares_network();
+        // What the one pushes, the other does not find.
+        let own = if shares {
+            Registries::write(folder.path(), "registry", &addresses)?
+        } else {
+            copy_folder(&folder.path().join("registry"), &folder.path().join(name))?;
+            let own = Registries::write(folder.path(), name, &addresses)?;
+            running.push(engine.registry(&registry_program, &own.open)?);
+            own
+        };
+        running.push(engine.registry(&registry_program, &own.guarded)?);
+        running.push(engine.files(addresses.index, &own.index)?);
         let stage = Stage {
             endpoint: engine.endpoint.clone(),
             client: client.clone(),
-            registry: address.to_string(),
+            registry: addresses.open.to_string(),
+            guarded: addresses.guarded.to_string(),
+            index: addresses.index.to_string(),
             fixtures: fixtures_folder.clone(),
         };
         load_images(&stage).map_err(|error| format!("{error}\n{}", engine.log()))?;
@@ -390,9 +398,81 @@ fn start(settings: &Settings) -> Result<Ready, String> {
         oracle_stage,
         subject_stage,
         known: fixtures.known,
-        registries,
+        registries: running,
         _folder: folder,
     })
+}
+
+/// Where the registries are; the same for both engines, each in its own network.
+struct Addresses {
+    open: SocketAddr,
+    guarded: SocketAddr,
+    index: SocketAddr,
+}
+
+/// The configurations of an engine's registries, and the folder that stands for Docker Hub's
+/// index.
+struct Registries {
+    open: PathBuf,
+    guarded: PathBuf,
+    index: PathBuf,
+}
+
+/// `bob` and `secret`.
+const PASSWORDS: &str = "bob:$2y$04$KMgV0DQsKomMlJi9SCBP8epU8Im6w8WlUwQIfKUsb00n3OnHxKXvW\n";
+
+/// What a search finds.
+const FOUND: &str = r#"{"num_results":2,"query":"busybox","results":[
+{"star_count":30,"is_official":true,"name":"busybox","is_automated":false,"description":"Busybox base image."},
+{"star_count":2,"is_official":false,"name":"somebody/busybox","is_automated":false,"description":""}]}"#;
+
+impl Registries {
+    /// Over the storage of this name below `folder`.
+    fn write(folder: &Path, name: &str, addresses: &Addresses) -> Result<Self, String> {
+        let write = |file: &str, text: &str| {
+            let path = folder.join(file);
+            let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+            made.and_then(|()| std::fs::write(&path, text))
+                .map(|()| path)
+                .map_err(|error| format!("{file}: {error}"))
+        };
+        let storage = folder.join(name);
+        let passwords = write("passwords", PASSWORDS)?;
+        let common = |address: SocketAddr| {
+            format!(
+                "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
+                 storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+                 http: {{addr: \"{address}\"}}\n",
+                storage.display()
+            )
+        };
+        let guard = format!(
+            "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+            passwords.display()
+        );
+        write("index/v1/_ping", "true")?;
+        write("index/v1/search", FOUND)?;
+        Ok(Self {
+            open: write(&format!("{name}.yml"), &common(addresses.open))?,
+            guarded: write(
+                &format!("{name}-guarded.yml"),
+                &(common(addresses.guarded) + &guard),
+            )?,
+            index: folder.join("index"),
+        })
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
+    let output = std::process::Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .output()
+        .map_err(|error| format!("cp: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Loads the images that scenarios run.

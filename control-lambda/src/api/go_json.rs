@@ -104,6 +104,18 @@ pub fn check_content_type(value: &str) -> Result<(), ApiError> {
     }
 }
 
+/// What of [`parse`]'s words is about a body.
+const OF_A_BODY: &str = "invalid JSON: ";
+
+/// What [`parse`] says, for text that is not read as other bodies are: Go's own words.
+#[must_use]
+pub fn bare(error: &ApiError) -> &str {
+    error
+        .message
+        .strip_prefix(OF_A_BODY)
+        .unwrap_or(&error.message)
+}
+
 /// Reads a body.
 ///
 /// # Errors
@@ -121,7 +133,7 @@ pub fn parse(body: &Bytes) -> Result<Value, ApiError> {
         Some(Err(error)) => {
             return Err(ApiError::new(
                 400,
-                format!("invalid JSON: {}", syntax_error(body, &error)),
+                format!("{OF_A_BODY}{}", syntax_error(body, &error)),
             ));
         }
         None => {
@@ -377,7 +389,8 @@ fn is_zero(value: &Value) -> bool {
 }
 
 /// What Go calls the kind of a JSON value.
-const fn go_name(value: &Value) -> &'static str {
+#[must_use]
+pub const fn go_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

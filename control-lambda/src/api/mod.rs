@@ -3,8 +3,10 @@
 //! A request is parsed into what it means, handed to the engine, and what
 //! comes of it is put into Docker's words here, at the edge, and nowhere else.
 
+pub mod build;
 pub mod containers;
 pub mod detach_keys;
+pub mod distribution;
 pub mod error;
 pub mod exec;
 pub mod filters;
@@ -26,7 +28,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use sockerless_shared::answer::{Answer, Body, Head, Request, Response};
-use sockerless_shared::ids::{Namespace, PeerId};
+use sockerless_shared::ids::{BlobId, Namespace, PeerId};
 
 pub use error::ApiError;
 use query::Query;
@@ -205,11 +207,17 @@ impl Control {
 
     /// A large body is there for its request alone.
     async fn drop_request_blob(&self, request: &Request) {
-        if let Body::Blob(blob) = &request.body
-            && let Ok(name) = containers::logs::blob_name(blob)
+        if let Body::Blob(blob) = &request.body {
+            self.drop_body(blob).await;
+        }
+    }
+
+    /// Removes the body of a request or an answer that is over.
+    pub(crate) async fn drop_body(&self, blob: &BlobId) {
+        if let Ok(name) = containers::logs::blob_name(blob)
             && let Err(error) = self.blobs.delete(&name).await
         {
-            tracing::warn!(%blob, %error, "a request's body could not be removed");
+            tracing::warn!(%blob, %error, "a body could not be removed");
         }
     }
 }

@@ -8,7 +8,8 @@ use super::plugins::{self, Plugins};
 use super::query::Query;
 use super::version::ApiVersion;
 use super::{
-    ApiError, ApiResult, Context, containers, exec, images, networks, swarm, system, volumes,
+    ApiError, ApiResult, Context, build, containers, distribution, exec, images, networks, swarm,
+    system, volumes,
 };
 use crate::engine::Control;
 
@@ -103,6 +104,15 @@ enum Operation<'a> {
     NetworkRemove(String),
     NetworkConnect(String),
     NetworkDisconnect(String),
+    ImageHistory(String),
+    ImageGet(String),
+    ImageGetAll,
+    ImagePush(String),
+    ImageSearch,
+    SystemAuth,
+    DistributionInspect(String),
+    Build,
+    BuildKit,
     Plugins(Plugins),
     /// What there is not, and will not be.
     Refused(ApiError),
@@ -111,11 +121,7 @@ enum Operation<'a> {
         status: u16,
         message: String,
     },
-    /// An operation that Docker has and this has not.
-    Missing {
-        operation: &'static str,
-        container: Option<&'a str>,
-    },
+    Checkpoints(&'a str),
 }
 
 impl<'a> Operation<'a> {
@@ -151,21 +157,19 @@ impl<'a> Operation<'a> {
             ("GET", ["images", "json"]) => Self::ImageList,
             ("POST", ["images", "load"]) => Self::ImageLoad,
             ("POST", ["images", "create"]) => Self::ImageCreate,
-            ("GET", ["images", "search"]) => Self::missing("search"),
+            ("GET", ["images", "search"]) => Self::ImageSearch,
             ("POST", ["images", "prune"]) => Self::ImagePrune,
-            ("GET", ["images", .., "history"]) => Self::missing("history"),
-            ("GET", ["images", .., "get"]) => Self::missing("save"),
-            ("POST", ["images", .., "push"]) => Self::missing("push"),
+            ("GET", ["images", "get"]) => Self::ImageGetAll,
+            ("GET", ["images", name @ .., "history"]) => Self::ImageHistory(name.join("/")),
+            ("GET", ["images", name @ .., "get"]) => Self::ImageGet(name.join("/")),
+            ("POST", ["images", name @ .., "push"]) => Self::ImagePush(name.join("/")),
             ("GET", ["images", name @ .., "json"]) => Self::ImageInspect(name.join("/")),
             ("POST", ["images", name @ .., "tag"]) => Self::ImageTag(name.join("/")),
             ("DELETE", ["images", name @ ..]) => Self::ImageRemove(name.join("/")),
             ("POST", ["exec", id, "start"]) => Self::ExecStart(id),
             ("GET", ["exec", id, "json"]) => Self::ExecInspect(id),
             ("POST", ["exec", id, "resize"]) => Self::ExecResize(id),
-            ("GET", ["containers", id, "checkpoints"]) => Self::Missing {
-                operation: "checkpoint",
-                container: Some(id),
-            },
+            ("GET", ["containers", id, "checkpoints"]) => Self::Checkpoints(id),
             ("GET", ["containers", id, "attach", "ws"]) => Self::ContainerAttachWebsocket(id),
             ("POST", ["containers", id, "update"]) => Self::ContainerUpdate(id),
             ("GET", ["networks"]) => Self::NetworkList,
@@ -185,8 +189,9 @@ impl<'a> Operation<'a> {
             ("GET", ["events"]) => Self::Events,
             ("GET", ["system", "df"]) => Self::SystemDf,
             ("POST", ["build", "prune"]) => Self::BuildPrune,
-            ("POST", ["auth"]) => Self::missing("login"),
-            ("POST", ["build" | "session" | "grpc"]) => Self::missing("build"),
+            ("POST", ["auth"]) => Self::SystemAuth,
+            ("POST", ["build"]) => Self::Build,
+            ("POST", ["session" | "grpc"]) => Self::BuildKit,
             (_, ["plugins", ..]) => Self::Plugins(plugins::find(method, segments)?),
             (
                 _,
@@ -195,7 +200,9 @@ impl<'a> Operation<'a> {
                     ..,
                 ],
             ) => Self::Refused(swarm::refusal(method, segments)?),
-            ("GET", ["distribution", .., "json"]) => Self::missing("manifest inspect"),
+            ("GET", ["distribution", name @ .., "json"]) => {
+                Self::DistributionInspect(name.join("/"))
+            }
             _ => return None,
         };
         Some(found)
@@ -203,13 +210,6 @@ impl<'a> Operation<'a> {
 
     const fn absent(status: u16, message: String) -> Self {
         Self::Absent { status, message }
-    }
-
-    const fn missing(operation: &'static str) -> Self {
-        Self::Missing {
-            operation,
-            container: None,
-        }
     }
 
     async fn run(self, context: &Context<'_>) -> ApiResult {
@@ -269,17 +269,26 @@ impl<'a> Operation<'a> {
             Self::NetworkRemove(id) => networks::remove::remove(context, &id).await,
             Self::NetworkConnect(id) => networks::connect::connect(context, &id).await,
             Self::NetworkDisconnect(id) => networks::disconnect::disconnect(context, &id).await,
+            Self::ImageHistory(name) => images::history::history(context, &name).await,
+            Self::ImageGet(name) => images::save::save(context, vec![name]).await,
+            Self::ImageGetAll => {
+                let names = context.query.all("names").map(ToOwned::to_owned);
+                images::save::save(context, names.collect()).await
+            }
+            Self::ImagePush(name) => images::push::push(context, &name).await,
+            Self::ImageSearch => images::search::search(context).await,
+            Self::SystemAuth => system::auth::auth(context).await,
+            Self::DistributionInspect(name) => distribution::inspect(context, &name).await,
+            Self::Build => build::classic(),
+            Self::BuildKit => build::buildkit(context),
             Self::Plugins(plugins) => plugins::answer(context, &plugins),
             Self::Refused(refusal) => Err(refusal),
             Self::Absent { status, message } => Err(ApiError::new(status, message)),
-            Self::Missing {
-                operation,
-                container,
-            } => {
-                if let Some(reference) = container {
-                    containers::find(context, reference).await?;
-                }
-                Err(ApiError::not_implemented(not_implemented(operation)))
+            Self::Checkpoints(id) => {
+                containers::find(context, id).await?;
+                Err(ApiError::not_implemented(
+                    "checkpoint is not implemented by sockerless: there is no substitute yet",
+                ))
             }
         }
     }
@@ -288,22 +297,6 @@ impl<'a> Operation<'a> {
 /// Docker's words where there is no swarm, whose volumes alone can be changed.
 const NO_CLUSTER_VOLUMES: &str =
     "volume update only valid for cluster volumes, but swarm is unavailable";
-
-/// What to do instead, for each operation that is not there.
-fn not_implemented(operation: &str) -> String {
-    let instead = match operation {
-        "build" => {
-            "build elsewhere and bring the image with `docker save | docker load` or through a registry"
-        }
-        "login" => "pull from a registry that needs no credentials, or use `docker load`",
-        "manifest inspect" | "push" => "use a registry client such as skopeo",
-        "search" => "search on the registry's web site",
-        "history" => "use `docker image inspect`",
-        "save" => "keep the archive or the registry that the image came from",
-        _ => "there is no substitute yet",
-    };
-    format!("{operation} is not implemented by sockerless: {instead}")
-}
 
 /// The path's segments, percent-decoded; a slash that was encoded stays within its segment.
 fn decode_segments(path: &str) -> Result<Vec<String>, ApiError> {

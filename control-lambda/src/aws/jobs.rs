@@ -27,7 +27,7 @@ pub enum OwnEvent {
     /// Carry out a job.
     Job {
         /// Which.
-        work: Job,
+        work: Box<Job>,
         /// How much later, in milliseconds.
         #[serde(default)]
         delay_ms: u64,
@@ -73,7 +73,7 @@ impl Jobs for SelfInvocation {
 
     async fn submit_later(&self, job: Job, delay: Duration) -> Result<(), JobError> {
         let event = OwnEvent::Job {
-            work: job,
+            work: Box::new(job),
             delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
         };
         let payload = serde_json::to_vec(&event).map_err(|error| JobError(error.to_string()))?;

@@ -8,13 +8,18 @@ use bytes::Bytes;
 
 use crate::images::digest::DiffId;
 use crate::images::feed;
-use crate::images::layer::{self, Discard, LayerError, LayerLimits};
+use crate::images::layer::strict::Strict;
+use crate::images::layer::{self, LayerError, LayerLimits};
 use crate::ports::blobs::ByteStream;
 use crate::ports::table::{Condition, Key, TableError, Write};
 use crate::ports::{Environment, Layers, Table};
 
 /// The partition of the records.
 const PARTITION: &str = "layers";
+
+/// What a record says of Lambda's rules, behind the size.
+const KEEPS: &str = "keeps-rules";
+const BREAKS: &str = "breaks-rules";
 
 /// Records that are read at once.
 const PAGE: usize = 500;
@@ -41,6 +46,20 @@ impl CheckedLayers {
         }
     }
 
+    /// Whether a layer that was checked breaks a rule of Lambda's unpacker.
+    ///
+    /// # Errors
+    /// [`LayerError::NotFound`] for one that was not, and [`LayerError::Storage`].
+    pub async fn breaks_rules(&self, layer: &DiffId) -> Result<bool, LayerError> {
+        let found = self
+            .table
+            .get(&key(layer), self.environment.now())
+            .await
+            .map_err(failed)?;
+        let found = found.ok_or(LayerError::NotFound(*layer))?;
+        Ok(!found.body.ends_with(KEEPS.as_bytes()))
+    }
+
     async fn write(&self, write: Write) -> Result<(), LayerError> {
         self.table
             .transact(vec![write], self.environment.now())
@@ -63,14 +82,17 @@ impl Layers for CheckedLayers {
     async fn add(&self, layer: &DiffId, body: ByteStream) -> Result<u64, LayerError> {
         let (expected, limits) = (*layer, self.limits);
         let checked = feed::run(body, move |reader| {
-            layer::read(reader, Some(expected), limits, &mut Discard)
+            let mut strict = Strict::default();
+            let read = layer::read(reader, Some(expected), limits, &mut strict)?;
+            Ok((read, strict.breaks()))
         });
-        let read = checked
+        let (read, breaks) = checked
             .await
             .unwrap_or_else(|| Err(LayerError::Storage("checking it failed".to_owned())))?;
+        let rules = if breaks { BREAKS } else { KEEPS };
         self.write(Write::Put {
             key: key(layer),
-            body: Bytes::from(read.size.to_string()),
+            body: Bytes::from(format!("{} {rules}", read.size)),
             expires: None,
             condition: Condition::Always,
         })
@@ -121,7 +143,7 @@ fn key(layer: &DiffId) -> Key {
 fn size(body: &[u8]) -> Result<u64, LayerError> {
     std::str::from_utf8(body)
         .ok()
-        .and_then(|digits| digits.parse().ok())
+        .and_then(|text| text.split(' ').next()?.parse().ok())
         .ok_or_else(|| LayerError::Storage("a layer's record is damaged".to_owned()))
 }
 

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::engine::spend::SpendGuard;
+use crate::images::remote::RegistrySettings;
 
 /// The control function's settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// `SOCKERLESS_TABLE`: name of the DynamoDB table.
     pub table: String,
@@ -53,6 +54,9 @@ pub struct Settings {
     /// `SOCKERLESS_AGENT`: the agent's program; `sockerless-agent` beside this
     /// one unless it is set.
     pub agent: PathBuf,
+    /// `SOCKERLESS_INSECURE_REGISTRY`, `SOCKERLESS_REGISTRY_MIRROR`, `SOCKERLESS_HUB_FALLBACK`:
+    /// as the options of the same names of `sockerless local`; they may be absent.
+    pub registries: RegistrySettings,
 }
 
 /// All that is wrong with the environment.
@@ -111,7 +115,32 @@ impl Settings {
         if !matches!(strategy.as_str(), "" | "shared" | "per-container") {
             unread.push("SOCKERLESS_FUNCTION_STRATEGY is not shared or per-container".to_owned());
         }
+        let mut registries = RegistrySettings::usual();
+        let mut registry_mistakes = Vec::new();
+        let listed = |name: &str| variable(name).unwrap_or_default();
+        for text in entries(&listed("SOCKERLESS_INSECURE_REGISTRY")) {
+            match text.parse() {
+                Ok(entry) => registries.insecure.push(entry),
+                Err(error) => {
+                    registry_mistakes.push(format!("SOCKERLESS_INSECURE_REGISTRY: {error}"));
+                }
+            }
+        }
+        for text in entries(&listed("SOCKERLESS_REGISTRY_MIRROR")) {
+            match text.parse() {
+                Ok(entry) => registries.mirrors.push(entry),
+                Err(error) => {
+                    registry_mistakes.push(format!("SOCKERLESS_REGISTRY_MIRROR: {error}"));
+                }
+            }
+        }
+        match listed("SOCKERLESS_HUB_FALLBACK").as_str() {
+            "" => {}
+            "none" => registries.hub_fallback = None,
+            place => registries.hub_fallback = Some(place.to_owned()),
+        }
         let settings = Self {
+            registries,
             table: text("SOCKERLESS_TABLE"),
             bucket: text("SOCKERLESS_BUCKET"),
             repository: text("SOCKERLESS_REPOSITORY"),
@@ -170,12 +199,20 @@ impl Settings {
             matches!(settings.architecture.as_str(), "x86_64" | "arm64"),
             "x86_64 or arm64",
         );
+        wrong.extend(registry_mistakes);
         if wrong.is_empty() {
             Ok(settings)
         } else {
             Err(InvalidSettings(wrong))
         }
     }
+}
+
+/// What is between commas.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -196,6 +233,9 @@ mod tests {
             "SOCKERLESS_FUNCTION_STRATEGY" => "per-container".into(),
             "SOCKERLESS_SUBNETS" => "subnet-1,subnet-2".into(),
             "SOCKERLESS_TAGS" => r#"{"team":"a"}"#.into(),
+            "SOCKERLESS_INSECURE_REGISTRY" => "a.example:5000, 10.0.0.0/8".into(),
+            "SOCKERLESS_REGISTRY_MIRROR" => "https://m.example".into(),
+            "SOCKERLESS_HUB_FALLBACK" => "none".into(),
             _ => "x".into(),
         })
     }
@@ -211,6 +251,9 @@ mod tests {
         assert_eq!(settings.tags["team"], "a");
         assert_eq!(settings.spend_guard.max_containers, None);
         assert_eq!(settings.spend_guard.max_gb_seconds_per_day, Some(100));
+        assert_eq!(settings.registries.insecure.len(), 2);
+        assert_eq!(settings.registries.mirrors.len(), 1);
+        assert_eq!(settings.registries.hub_fallback, None);
     }
 
     #[test]
@@ -219,12 +262,14 @@ mod tests {
             "SOCKERLESS_TABLE" | "SOCKERLESS_BUCKET" => None,
             "SOCKERLESS_ARCHITECTURE" => Some("sparc".into()),
             "SOCKERLESS_TIMEOUT_S" => Some("901".into()),
+            "SOCKERLESS_REGISTRY_MIRROR" => Some("m.example".into()),
             _ => good(name),
         })
         .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "settings: SOCKERLESS_TABLE is not set; SOCKERLESS_BUCKET is not set; SOCKERLESS_TIMEOUT_S is not a number from 1 to 900; SOCKERLESS_ARCHITECTURE is not x86_64 or arm64"
+            "settings: SOCKERLESS_TABLE is not set; SOCKERLESS_BUCKET is not set; SOCKERLESS_TIMEOUT_S is not a number from 1 to 900; SOCKERLESS_ARCHITECTURE is not x86_64 or arm64; \
+             SOCKERLESS_REGISTRY_MIRROR: \"m.example\" is not the address of a mirror: https://HOST[:PORT], without anything behind it"
         );
         let nothing = Settings::read(|_| None).unwrap_err();
         assert_eq!(nothing.0.len(), 13);

@@ -66,11 +66,23 @@ impl Plane {
         let agent = std::fs::read(&settings.agent)
             .map_err(|error| StartError(format!("{}: {error}", settings.agent.display())))?;
         let agent = AgentLayer::new(&agent).map_err(say)?;
+        let limits = ImageLimits::default();
+        let layers = Arc::new(CheckedLayers::new(
+            Arc::clone(&table),
+            Arc::clone(&environment),
+            limits.layer,
+        ));
+        let runnable = EcrImages::new(
+            Arc::clone(&registry),
+            Arc::clone(&layers),
+            agent,
+            limits.layer,
+        );
         let host = Arc::new(LambdaHost::new(
             sdk,
             Arc::clone(&table),
             Arc::clone(&environment),
-            Arc::new(EcrImages::new(Arc::clone(&registry), agent)),
+            Arc::new(runnable),
             FunctionSettings {
                 role: settings.container_role,
                 relay_url: settings.relay_url.clone(),
@@ -84,19 +96,15 @@ impl Plane {
                 tags: settings.tags,
             },
         ));
-        let limits = ImageLimits::default();
         let images = Images::new(
             Catalog::new(Arc::clone(&table)),
             registry,
-            Arc::new(CheckedLayers::new(
-                Arc::clone(&table),
-                Arc::clone(&environment),
-                limits.layer,
-            )),
+            layers,
             Arc::clone(&environment),
             platform(&settings.architecture),
             limits,
-        );
+        )
+        .with_registries(settings.registries);
         let schedule = Schedule::new(
             sdk,
             Arc::clone(&table),

@@ -25,6 +25,7 @@ use crate::engine::spend::SpendGuard;
 use crate::engine::{Config, Control, Parts};
 use crate::images::catalog::Catalog;
 use crate::images::platform::Platform;
+use crate::images::remote::RegistrySettings;
 use crate::images::store::{ImageLimits, Images};
 use crate::ports::function_host::{InvocationEnd, InvocationEvents};
 use crate::ports::jobs::{Job, JobError};
@@ -59,6 +60,8 @@ pub struct LocalConfig {
     pub function_time_limit: Duration,
     /// The gateway's manners.
     pub gateway: GatewayConfig,
+    /// How registries are spoken to.
+    pub registries: RegistrySettings,
 }
 
 impl LocalConfig {
@@ -71,6 +74,7 @@ impl LocalConfig {
             default_runtime: Runtime::Function,
             function_time_limit: Duration::from_secs(900),
             gateway: GatewayConfig::default(),
+            registries: RegistrySettings::usual(),
         }
     }
 }
@@ -79,6 +83,14 @@ impl LocalConfig {
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct LocalError(String);
+
+impl LocalError {
+    /// A sentence.
+    #[must_use]
+    pub const fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
 
 /// A control plane with everything it needs, in this process.
 pub struct Local {
@@ -113,6 +125,7 @@ impl Local {
         let blobs = Arc::new(blobs.map_err(say)?);
         let gateway = Gateway::new(config.gateway, Arc::clone(&blobs), Arc::clone(&environment));
         let (images, rootfs) = images(data_dir, &table, &environment)?;
+        let images = images.with_registries(config.registries);
 
         let late = Arc::new(Late::default());
         let accept = gateway.clone();

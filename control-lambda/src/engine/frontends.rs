@@ -1,5 +1,6 @@
 //! What frontends say.
 
+use sockerless_shared::answer::Part;
 use sockerless_shared::ids::{ConnectionId, Namespace, PeerId};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::{ControlToFrontend, FrontendMessage};
@@ -47,9 +48,15 @@ impl Control {
                 }
             },
             FrontendMessage::Done { answer } => {
-                let meta = self.store.answer(&answer).await?;
-                if let Some(meta) = meta.filter(|meta| meta.peer == *peer) {
+                let found = self.store.answer(&answer).await?;
+                if let Some(meta) = found.filter(|meta| meta.peer == *peer) {
+                    let parts = self.store.parts_from(&answer, &meta, 0).await?;
                     self.store.erase_answer(&answer).await?;
+                    for (_, part) in parts {
+                        if let Part::Blob { blob } = part {
+                            self.drop_body(&blob).await;
+                        }
+                    }
                     if let Some(subscription) = meta.subscription {
                         self.store
                             .unsubscribe(&subscription.namespace, &answer)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sockerless_shared::answer::{Head, Part};
-use sockerless_shared::ids::AnswerId;
+use sockerless_shared::ids::{AnswerId, BlobId};
 
 use super::{Control, EngineError};
 use crate::ports::jobs::Job;
@@ -10,26 +10,25 @@ use crate::ports::jobs::Job;
 impl Control {
     /// Carries out a job that was accepted. What goes wrong is told in its answer.
     pub async fn run_job(&self, job: Job) {
-        match job {
+        use crate::api::images::{commit as commits, create, push, save};
+        let outcome = match job {
             Job::Pull {
                 namespace,
                 reference,
+                all_tags,
                 platform,
+                credentials,
                 answer,
             } => {
-                let outcome = crate::api::images::create::carry_out(
-                    self,
-                    &namespace,
-                    &reference,
-                    platform.as_deref(),
-                    answer,
-                )
-                .await;
-                told(outcome);
+                let wanted = create::Pull {
+                    reference: &reference,
+                    all_tags,
+                    platform: platform.as_deref(),
+                    credentials: &credentials,
+                };
+                create::carry_out(self, &namespace, wanted, answer).await
             }
-            Job::Commit { commit, answer } => {
-                told(crate::api::images::commit::carry_out(self, &commit, answer).await);
-            }
+            Job::Commit { commit, answer } => commits::carry_out(self, &commit, answer).await,
             Job::Start {
                 namespace,
                 container,
@@ -38,6 +37,7 @@ impl Control {
                 if let Err(error) = self.start_prepared(&namespace, &container, &run).await {
                     tracing::warn!(%error, %run, "a run could not be invoked; the sweep will end it");
                 }
+                Ok(())
             }
             Job::Restart {
                 namespace,
@@ -47,14 +47,24 @@ impl Control {
                 if let Err(error) = self.restart_due(&namespace, &container, ended).await {
                     tracing::warn!(%container, %error, "a restart failed; the sweep tries again");
                 }
+                Ok(())
             }
+            Job::Push {
+                namespace,
+                reference,
+                credentials,
+                answer,
+            } => push::carry_out(self, &namespace, &reference, &credentials, answer).await,
+            Job::Save {
+                namespace,
+                names,
+                platform,
+                answer,
+            } => save::carry_out(self, &namespace, &names, platform.as_deref(), answer).await,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "a job's end could not be told");
         }
-    }
-}
-
-fn told(outcome: Result<(), EngineError>) {
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "a job's end could not be told");
     }
 }
 
@@ -108,6 +118,25 @@ impl<'a> AnswerWriter<'a> {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether somebody still waits for the rest.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_wanted(&self) -> Result<bool, EngineError> {
+        Ok(self.control.store.answer(&self.id).await?.is_some())
+    }
+
+    /// Adds a blob to the body. It goes when the answer is done with.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn blob(&mut self, blob: BlobId) -> Result<(), EngineError> {
+        self.flush().await?;
+        self.control
+            .deliver(&self.id, vec![Part::Blob { blob }])
+            .await
     }
 
     /// Sends what has been gathered.

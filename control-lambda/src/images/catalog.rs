@@ -5,6 +5,8 @@
 //! | `IMAGES#<namespace>` | `image/<id>` | [`ImageRecord`] |
 //! | `IMAGES#<namespace>` | `ref/<reference>` | the id of the image that has this name |
 //! | `IMAGE-CONTENT` | `<id>#<namespace>` | [`Content`]: what must be kept for it |
+//! | `IMAGE-CONTENT` | `pull/<manifest>#<namespace>` | [`Content`] of a pull under way |
+//! | `LAYER-GZIP` | `<layer>` | the blob that the layer is when it is pushed |
 //!
 //! A name and the list of names in its image change in one transaction.
 
@@ -19,6 +21,7 @@ use sockerless_shared::timestamp::Timestamp;
 use thiserror::Error;
 
 use super::digest::{DiffId, Digest};
+use super::manifest::Descriptor;
 use super::reference::{ImageName, Reference, ReferenceError};
 use crate::ports::table::{Condition, Key, Table, TableError, Write};
 
@@ -397,6 +400,80 @@ impl Catalog {
         }
     }
 
+    /// Keeps what an image under way consists of, until `until`: a pull that breaks off
+    /// then goes on with what it has got.
+    ///
+    /// # Errors
+    /// [`CatalogError::Table`].
+    pub async fn hold(
+        &self,
+        namespace: &Namespace,
+        content: &Content,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        let key = held_key(namespace, &content.manifest);
+        let write = match put(key, content, Condition::Always)? {
+            Write::Put {
+                key,
+                body,
+                condition,
+                ..
+            } => Write::Put {
+                key,
+                body,
+                condition,
+                expires: Some(until),
+            },
+            other => other,
+        };
+        Ok(self.table.transact(vec![write], now).await?)
+    }
+
+    /// Gives up what [`Catalog::hold`] keeps.
+    ///
+    /// # Errors
+    /// [`CatalogError::Table`].
+    pub async fn release_held(
+        &self,
+        namespace: &Namespace,
+        manifest: &Digest,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        let delete = Write::Delete {
+            key: held_key(namespace, manifest),
+            condition: Condition::Always,
+        };
+        Ok(self.table.transact(vec![delete], now).await?)
+    }
+
+    /// How a layer is compressed for registries, if that was found out before.
+    ///
+    /// # Errors
+    /// [`CatalogError::Table`].
+    pub async fn compressed(
+        &self,
+        layer: &DiffId,
+        now: Timestamp,
+    ) -> Result<Option<Descriptor>, CatalogError> {
+        let found = self.read(&compressed_key(layer), now).await?;
+        Ok(found.map(|found| found.value))
+    }
+
+    /// Remembers how a layer is compressed for registries: the same bytes every time.
+    ///
+    /// # Errors
+    /// [`CatalogError::Table`].
+    pub async fn set_compressed(
+        &self,
+        layer: &DiffId,
+        blob: &Descriptor,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        let write = put(compressed_key(layer), blob, Condition::Always)?;
+        Ok(self.table.transact(vec![write], now).await?)
+    }
+
     /// What the images of all namespaces need.
     ///
     /// # Errors
@@ -542,6 +619,15 @@ fn image_key(namespace: &Namespace, id: &Digest) -> Key {
 
 fn reference_key(namespace: &Namespace, name: &str) -> Key {
     Key::new(partition(namespace), format!("ref/{name}"))
+}
+
+/// Under no image's id, so that it is no image's.
+fn held_key(namespace: &Namespace, manifest: &Digest) -> Key {
+    Key::new(CONTENT, format!("pull/{manifest}#{namespace}"))
+}
+
+fn compressed_key(layer: &DiffId) -> Key {
+    Key::new("LAYER-GZIP", layer.to_string())
 }
 
 fn content_key(namespace: &Namespace, id: &Digest) -> Key {

@@ -33,6 +33,8 @@ pub mod media {
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// Docker image config.
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// Docker layer, not compressed.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
     /// Docker layer, gzip.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 }
@@ -152,6 +154,48 @@ impl Manifest {
             config,
             layers,
         }
+    }
+
+    /// The same in OCI's media types, for readers that know no others.
+    #[must_use]
+    pub fn into_oci(self) -> Self {
+        let layers = self.layers.into_iter().map(|mut layer| {
+            let media_type = match layer.media_type.as_str() {
+                media::DOCKER_LAYER => media::OCI_LAYER,
+                media::DOCKER_LAYER_GZIP => media::OCI_LAYER_GZIP,
+                _ => return layer,
+            };
+            media_type.clone_into(&mut layer.media_type);
+            layer
+        });
+        let layers = layers.collect();
+        let config = Descriptor::new(media::OCI_CONFIG, self.config.digest, self.config.size);
+        Self::oci(config, layers)
+    }
+
+    /// A Docker manifest (version 2, schema 2) of this config and these layers, which are gzip.
+    #[must_use]
+    pub fn docker(config: &Descriptor, layers: &[Descriptor]) -> Self {
+        let layer = |l: &Descriptor| Descriptor::new(media::DOCKER_LAYER_GZIP, l.digest, l.size);
+        Self {
+            schema_version: 2,
+            media_type: media::DOCKER_MANIFEST.to_owned(),
+            config: Descriptor::new(media::DOCKER_CONFIG, config.digest, config.size),
+            layers: layers.iter().map(layer).collect(),
+        }
+    }
+
+    /// Its bytes as Docker writes them: with line breaks.
+    ///
+    /// # Errors
+    /// [`ManifestError::Invalid`], which plain data does not cause.
+    pub fn to_docker_bytes(&self) -> Result<Vec<u8>, ManifestError> {
+        let mut bytes = Vec::new();
+        let form = serde_json::ser::PrettyFormatter::with_indent(b"   ");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, form);
+        self.serialize(&mut serializer)
+            .map_err(|e| ManifestError::Invalid(e.to_string()))?;
+        Ok(bytes)
     }
 
     /// Its bytes.

@@ -23,6 +23,9 @@ pub struct Message {
     /// To what.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
+    /// For programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux: Option<Aux>,
     /// What failed.
     #[serde(rename = "errorDetail", skip_serializing_if = "Option::is_none")]
     pub error_detail: Option<ErrorDetail>,
@@ -40,6 +43,18 @@ pub struct Detail {
     /// Bytes in all.
     #[serde(skip_serializing_if = "is_zero")]
     pub total: u64,
+}
+
+/// `aux` of a push: what was pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Aux {
+    /// Under which tag.
+    pub tag: String,
+    /// The manifest's digest.
+    pub digest: String,
+    /// The manifest's size in bytes.
+    pub size: u64,
 }
 
 /// `errorDetail`.
@@ -85,6 +100,16 @@ impl Message {
             detail: Some(Detail { current, total }),
             drawn: bar(current, total),
             ..Self::status(id, status)
+        }
+    }
+
+    /// Something for programs.
+    #[must_use]
+    pub fn aux(aux: Aux) -> Self {
+        Self {
+            detail: Some(Detail::default()),
+            aux: Some(aux),
+            ..Self::default()
         }
     }
 

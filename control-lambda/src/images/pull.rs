@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::catalog::{ImageRecord, Tagged};
+use super::catalog::{CatalogError, Content, ImageRecord, Tagged};
 use super::config::{ConfigError, ImageConfig, MAX_CONFIG_BYTES};
 use super::digest::{DiffId, Digest};
 use super::layer::LayerError;
@@ -17,7 +17,7 @@ use super::pins::PinSet;
 use super::platform::{Platform, PlatformError, choose};
 use super::progress::{Message, Progress};
 use super::reference::Reference;
-use super::remote::{RemoteError, RemoteManifest, Repository};
+use super::remote::{Credentials, RemoteError, RemoteManifest, Repository};
 use super::store::{Images, Parts, StoreError, TidyUnlessDone, read_small};
 use crate::ports::blobs::ByteStream;
 use crate::ports::registry::{Expected, RegistryError};
@@ -30,6 +30,8 @@ const ATTEMPTS: u32 = 5;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// At most one number for each layer in this time.
 const NEWS_EVERY: Duration = Duration::from_millis(100);
+/// For how long the layers of a pull that broke off are kept for the next.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// How deep indexes may lie within indexes.
 const MAX_INDEX_DEPTH: usize = 4;
 
@@ -83,24 +85,125 @@ impl<E: Into<StoreError>> From<E> for PullError {
     }
 }
 
+/// What is to be pulled.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// As the client named it.
+    pub reference: &'a Reference,
+    /// Every tag of the repository.
+    pub all_tags: bool,
+    /// For this platform; what containers run on unless it is said.
+    pub platform: Option<&'a Platform>,
+    /// What the registry may ask for.
+    pub credentials: &'a Credentials,
+}
+
 impl Images {
-    /// Pulls what a reference names, for `platform`, or else for what containers
-    /// run on. Every step is told; the first one when the registry has answered.
+    /// Pulls what a reference names. Every step is told; the first one when the registry
+    /// has answered.
     ///
     /// # Errors
     /// See [`PullError`].
     pub async fn pull(
         &self,
         namespace: &Namespace,
-        reference: &Reference,
-        platform: Option<&Platform>,
+        wanted: Wanted<'_>,
         progress: &mut dyn Progress,
     ) -> Result<(), PullError> {
         let tidy = TidyUnlessDone::new(self);
+        let reference = wanted.reference;
+        let mut is_new = false;
+        if wanted.all_tags {
+            let (repository, First::Tags(tags)) = self.first(wanted, None).await? else {
+                return Err(RemoteError::BlobUnknown.into());
+            };
+            for tag in tags {
+                let one = reference.with_tag(&tag).map_err(CatalogError::from)?;
+                let top = repository.manifest(&one).await?;
+                let (_, new) = self
+                    .pull_one(namespace, &repository, &one, top, wanted.platform, progress)
+                    .await?;
+                is_new |= new;
+            }
+            self.status(is_new, reference, progress).await;
+        } else {
+            let one = reference.clone().or_latest();
+            let (repository, First::Manifest(top)) = self.first(wanted, Some(&one)).await? else {
+                return Err(RemoteError::BlobUnknown.into());
+            };
+            let (record, new) = self
+                .pull_one(namespace, &repository, &one, top, wanted.platform, progress)
+                .await?;
+            self.status(new, reference, progress).await;
+            if let Some(platform) = wanted.platform {
+                self.warn(&record, reference, platform, progress).await?;
+            }
+        }
+        tidy.done();
+        Ok(())
+    }
+
+    async fn status(&self, is_new: bool, reference: &Reference, progress: &mut dyn Progress) {
+        let status = if is_new {
+            "Downloaded newer image for"
+        } else {
+            "Image is up to date for"
+        };
+        let status = format!("Status: {status} {}", reference.familiar());
+        progress.message(Message::status("", status)).await;
+    }
+
+    /// What the first registry gives that has it: the manifest of `one`, or all tags. When
+    /// none does, the image's own says why.
+    async fn first(
+        &self,
+        wanted: Wanted<'_>,
+        one: Option<&Reference>,
+    ) -> Result<(Repository, First), RemoteError> {
+        let remote = self.remote().await?;
+        let mut failed: Option<RemoteError> = None;
+        let mut reason = None;
+        for endpoint in remote.endpoints(wanted.reference) {
+            if let Some(error) = &failed
+                && !endpoint.follows(error)
+            {
+                continue;
+            }
+            let found = async {
+                let repository = remote
+                    .repository_at(&endpoint, wanted.reference, wanted.credentials)
+                    .await?;
+                let first = match one {
+                    Some(one) => First::Manifest(repository.manifest(one).await?),
+                    None => First::Tags(repository.tags().await?),
+                };
+                Ok::<_, RemoteError>((repository, first))
+            };
+            match found.await {
+                Ok(found) => return Ok(found),
+                Err(error) => {
+                    tracing::info!(%error, ?endpoint, "a registry does not have it");
+                    if endpoint.is_original() {
+                        reason = Some(error.clone());
+                    }
+                    failed = Some(error);
+                }
+            }
+        }
+        Err(reason.or(failed).unwrap_or(RemoteError::BlobUnknown))
+    }
+
+    /// One image: what a tag or a digest names. Whether its name is new.
+    async fn pull_one(
+        &self,
+        namespace: &Namespace,
+        repository: &Repository,
+        wanted: &Reference,
+        top: RemoteManifest,
+        platform: Option<&Platform>,
+        progress: &mut dyn Progress,
+    ) -> Result<(ImageRecord, bool), PullError> {
         let mut pins = self.pins.operation();
-        let wanted = reference.clone().or_latest();
-        let repository = self.remote().await?.repository(&wanted).await?;
-        let top = repository.manifest(&wanted).await?;
         let id = match wanted.digest() {
             Some(_) => wanted.to_string(),
             None => wanted.tag().unwrap_or_default().to_owned(),
@@ -110,7 +213,7 @@ impl Images {
 
         let digest = top.digest;
         let (media_type, bytes, manifest) = self
-            .choose_manifest(&repository, &wanted, top, platform)
+            .choose_manifest(repository, wanted, top, platform)
             .await?;
         let now = self.environment.now();
         let image = manifest.config.digest;
@@ -123,29 +226,39 @@ impl Images {
                     bytes,
                     manifest,
                 };
-                let record = self
-                    .fetch(namespace, &repository, parts, &mut pins, progress)
-                    .await?;
-                self.catalog.add(namespace, &record, now).await?;
-                record
+                self.fetch_and_add(namespace, repository, parts, &mut pins, progress)
+                    .await?
             }
         };
-        let is_new = self.name(namespace, &record, &wanted, digest).await?;
+        let is_new = self.name(namespace, &record, wanted, digest).await?;
         let status = Message::status("", format!("Digest: {digest}"));
         progress.message(status).await;
-        let status = if is_new {
-            "Downloaded newer image for"
-        } else {
-            "Image is up to date for"
-        };
-        let status = format!("Status: {status} {}", reference.familiar());
-        progress.message(Message::status("", status)).await;
-        if let Some(platform) = platform {
-            self.warn(&record, reference, platform, progress).await?;
+        Ok((record, is_new))
+    }
+
+    /// Fetches an image. What has come of one that breaks off is kept for some time.
+    async fn fetch_and_add(
+        &self,
+        namespace: &Namespace,
+        repository: &Repository,
+        parts: Fetched,
+        pins: &mut PinSet,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageRecord, PullError> {
+        let manifest = Digest::of(&parts.bytes);
+        let now = self.environment.now();
+        let fetched = self
+            .fetch(namespace, repository, parts, pins, progress)
+            .await;
+        match &fetched {
+            Ok(record) => self.catalog.add(namespace, record, now).await?,
+            Err(error) if is_passing(error) => return fetched,
+            Err(_) => {}
         }
-        drop(pins);
-        tidy.done();
-        Ok(())
+        self.catalog
+            .release_held(namespace, &manifest, self.environment.now())
+            .await?;
+        fetched
     }
 
     /// Through indexes to the manifest for the platform.
@@ -196,6 +309,17 @@ impl Images {
         if image.layers().len() != manifest.layers.len() {
             return Err(PullError::Mismatch);
         }
+        let content = Content {
+            manifest: Digest::of(&fetched.bytes),
+            blobs: std::iter::once(manifest.config.digest)
+                .chain(manifest.layers.iter().map(|layer| layer.digest))
+                .collect(),
+            layers: image.layers().to_vec(),
+        };
+        let now = self.environment.now();
+        self.catalog
+            .hold(namespace, &content, now.plus(KEPT_FOR), now)
+            .await?;
         let known = self.known_layers(namespace).await?;
         let mut missing = Vec::new();
         let mut size = 0u64;
@@ -269,7 +393,7 @@ impl Images {
             );
         }
         let body = repository
-            .blob(&config.digest)
+            .blob(&config.digest, 0)
             .await
             .map_err(PullError::ConfigFetch)?;
         let expected = Expected {
@@ -300,11 +424,48 @@ impl Images {
         let tell = async |message: Message| {
             let _ = news.send(message).await;
         };
+        let flight = match self.flights.board(&blob.digest) {
+            Ok(flight) => flight,
+            Err(taken) => {
+                tell(Message::step(&id, "Waiting")).await;
+                taken.lock_owned().await
+            }
+        };
+        if !self.is_here(repository, blob).await? {
+            self.fetch_blob_at_last(repository, blob, news).await?;
+        }
+        drop(flight);
+        tell(Message::step(&id, "Download complete")).await;
+        let body = self.registry.get_blob(&blob.digest).await?;
+        let body = counted(body, &id, "Extracting", (0, blob.size), news.clone());
+        let bytes = self.layers.add(layer, body).await.map_err(|e| match e {
+            LayerError::WrongDiffId { .. } => PullError::Mismatch,
+            other => PullError::Layer(other),
+        })?;
+        tell(Message::step(&id, "Pull complete")).await;
+        Ok(bytes)
+    }
+
+    /// Whether a blob has come here already, for an earlier pull that broke off or for
+    /// somebody else. It may be taken by those to whom the registry would give it.
+    async fn is_here(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, PullError> {
+        if self.registry.stat_blob(&blob.digest).await? != Some(blob.size) {
+            return Ok(false);
+        }
+        Ok(repository.stat_blob(&blob.digest).await?.is_some())
+    }
+
+    /// Fetches a blob, and again where that breaks off.
+    async fn fetch_blob_at_last(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        news: &mpsc::Sender<Message>,
+    ) -> Result<(), PullError> {
         let mut failed = 0;
         loop {
-            let outcome = self.fetch_blob(repository, blob, news).await;
-            match outcome {
-                Ok(()) => break,
+            match self.fetch_blob(repository, blob, news).await {
+                Ok(()) => return Ok(()),
                 Err(error) if failed + 1 < ATTEMPTS && is_passing(&error) => {
                     failed += 1;
                     let wait = RETRY_AFTER * failed;
@@ -313,21 +474,14 @@ impl Images {
                         seconds => format!("Retrying in {seconds} seconds"),
                     };
                     tracing::info!(%error, blob = %blob.digest, "fetching a layer is tried again");
-                    tell(Message::step(&id, &words)).await;
+                    let step = Message::step(&blob.digest.short(), &words);
+                    // Nobody who listens is gone before the layers are.
+                    let _ = news.send(step).await;
                     tokio::time::sleep(wait).await;
                 }
                 Err(error) => return Err(error),
             }
         }
-        tell(Message::step(&id, "Download complete")).await;
-        let body = self.registry.get_blob(&blob.digest).await?;
-        let body = counted(body, &id, "Extracting", blob.size, news.clone());
-        let bytes = self.layers.add(layer, body).await.map_err(|e| match e {
-            LayerError::WrongDiffId { .. } => PullError::Mismatch,
-            other => PullError::Layer(other),
-        })?;
-        tell(Message::step(&id, "Pull complete")).await;
-        Ok(bytes)
     }
 
     async fn fetch_blob(
@@ -337,14 +491,20 @@ impl Images {
         news: &mpsc::Sender<Message>,
     ) -> Result<(), PullError> {
         let id = blob.digest.short();
-        let body = repository.blob(&blob.digest).await?;
-        let body = counted(body, &id, "Downloading", blob.size, news.clone());
+        let kept = self.registry.kept_bytes(&blob.digest).await?;
+        let body = if kept < blob.size {
+            repository.blob(&blob.digest, kept).await?
+        } else {
+            // All of it, or no part of it: only its digest tells.
+            Box::pin(stream::empty())
+        };
+        let body = counted(body, &id, "Downloading", (kept, blob.size), news.clone());
         let expected = Expected {
             digest: Some(blob.digest),
             size: Some(blob.size),
             limit: self.limits.layer.unpacked_bytes,
         };
-        let stored = self.registry.put_blob(body, expected).await;
+        let stored = self.registry.put_blob_from(kept, body, expected).await;
         let is_whole = !matches!(
             stored,
             Err(RegistryError::Interrupted(_) | RegistryError::Unavailable(_))
@@ -354,6 +514,12 @@ impl Images {
         }
         match stored {
             Ok(_) => Ok(()),
+            Err(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
+                if kept > 0 =>
+            {
+                // What was kept is at fault, or all of it; nothing is kept any more.
+                Err(RegistryError::Interrupted(format!("what was kept of {id} was damaged")).into())
+            }
             Err(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. }) => {
                 Err(PullError::LayerDigest(blob.digest))
             }
@@ -406,6 +572,12 @@ impl Images {
     }
 }
 
+/// What a registry is asked first.
+enum First {
+    Manifest(RemoteManifest),
+    Tags(Vec<String>),
+}
+
 /// A manifest and what it was read from.
 struct Fetched {
     media_type: String,
@@ -423,15 +595,15 @@ fn is_passing(error: &PullError) -> bool {
 
 /// Tells how many bytes have passed, now and then and at the end. What cannot be
 /// told at once is not told.
-fn counted(
+pub(super) fn counted(
     body: ByteStream,
     id: &str,
     what: &'static str,
-    total: u64,
+    (begun, total): (u64, u64),
     news: mpsc::Sender<Message>,
 ) -> ByteStream {
     let id = id.to_owned();
-    let mut passed = 0u64;
+    let mut passed = begun;
     let mut last: Option<Instant> = None;
     Box::pin(body.inspect(move |piece| {
         if let Ok(piece) = piece {

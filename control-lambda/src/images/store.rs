@@ -12,12 +12,13 @@ use tokio::sync::OnceCell;
 use super::catalog::{Catalog, CatalogError, ImageRecord};
 use super::config::{ConfigError, ImageConfig, MAX_CONFIG_BYTES};
 use super::digest::{DiffId, Digest};
+use super::flights::Flights;
 use super::layer::compression::{Compression, MAGIC_BYTES};
 use super::layer::{LayerError, LayerLimits};
 use super::manifest::{Descriptor, Manifest, ManifestError, media};
 use super::pins::{PinSet, Pins};
 use super::platform::Platform;
-use super::remote::{Remote, RemoteError};
+use super::remote::{RegistrySettings, Remote, RemoteError};
 use crate::ports::registry::RegistryError;
 use crate::ports::{Environment, Layers, Registry};
 
@@ -68,6 +69,10 @@ pub struct Images {
     pub platform: Platform,
     /// What images may be.
     pub limits: ImageLimits,
+    /// Transfers under way.
+    pub(super) flights: Arc<Flights>,
+    /// How registries of others are spoken to.
+    registries: Arc<RegistrySettings>,
     /// Registries of others, once one was needed.
     remote: Arc<OnceCell<Remote>>,
 }
@@ -91,7 +96,19 @@ impl Images {
             pins: Arc::new(Pins::default()),
             platform,
             limits,
+            flights: Arc::default(),
+            registries: Arc::new(RegistrySettings::usual()),
             remote: Arc::default(),
+        }
+    }
+
+    /// With other settings for registries.
+    #[must_use]
+    pub fn with_registries(self, settings: RegistrySettings) -> Self {
+        Self {
+            registries: Arc::new(settings),
+            remote: Arc::default(),
+            ..self
         }
     }
 
@@ -99,10 +116,11 @@ impl Images {
     ///
     /// # Errors
     /// [`RemoteError::Certificates`].
-    pub(super) async fn remote(&self) -> Result<&Remote, RemoteError> {
+    pub async fn remote(&self) -> Result<&Remote, RemoteError> {
         // Reading the certificates of a machine takes a moment.
+        let settings = Arc::clone(&self.registries);
         let make = || async {
-            tokio::task::spawn_blocking(Remote::new)
+            tokio::task::spawn_blocking(|| Remote::new(settings))
                 .await
                 .unwrap_or_else(|e| Err(RemoteError::Certificates(e.to_string())))
         };

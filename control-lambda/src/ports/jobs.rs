@@ -8,6 +8,7 @@ use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
 use sockerless_shared::timestamp::Timestamp;
 use thiserror::Error;
 
+use crate::images::remote::Credentials;
 use crate::store::runs::Commit;
 
 /// A piece of work. It must be possible to carry it out twice.
@@ -20,8 +21,14 @@ pub enum Job {
         namespace: Namespace,
         /// What, as the client named it.
         reference: String,
+        /// Every tag of the repository.
+        #[serde(default)]
+        all_tags: bool,
         /// `os[/arch[/variant]]`, if the client asked for one.
         platform: Option<String>,
+        /// What the registry may ask for.
+        #[serde(default)]
+        credentials: Credentials,
         /// Where progress goes.
         answer: AnswerId,
     },
@@ -49,6 +56,28 @@ pub enum Job {
         container: ContainerId,
         /// The run that ended; a restart after any other is not meant.
         ended: RunId,
+    },
+    /// `docker push`, likewise.
+    Push {
+        /// Whose image.
+        namespace: Namespace,
+        /// Which, in its full form.
+        reference: String,
+        /// What the registry may ask for.
+        credentials: Credentials,
+        /// Where progress goes.
+        answer: AnswerId,
+    },
+    /// `docker save`, whose archive is the answer.
+    Save {
+        /// Whose images.
+        namespace: Namespace,
+        /// Which, as the client named them.
+        names: Vec<String>,
+        /// `os[/arch[/variant]]`, if the client asked for one.
+        platform: Option<String>,
+        /// Where the archive goes.
+        answer: AnswerId,
     },
 }
 

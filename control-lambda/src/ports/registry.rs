@@ -84,6 +84,37 @@ pub trait Registry: Send + Sync {
     async fn put_blob(&self, body: ByteStream, expected: Expected)
     -> Result<Stored, RegistryError>;
 
+    /// How many bytes of a blob are kept from a [`Registry::put_blob_from`] that broke
+    /// off; 0 where nothing is, as with a registry that keeps no parts.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn kept_bytes(&self, _digest: &Digest) -> Result<u64, RegistryError> {
+        Ok(0)
+    }
+
+    /// Stores the rest of a blob of which `kept` bytes are kept. When the body breaks off,
+    /// or the future is dropped, what has come until then is kept for some time, apart
+    /// from the blobs; whatever else goes wrong, nothing is.
+    ///
+    /// # Errors
+    /// Every kind but [`RegistryError::NotFound`]; [`RegistryError::Unavailable`] when another
+    /// number of bytes is kept.
+    async fn put_blob_from(
+        &self,
+        kept: u64,
+        body: ByteStream,
+        expected: Expected,
+    ) -> Result<Stored, RegistryError> {
+        if kept == 0 {
+            self.put_blob(body, expected).await
+        } else {
+            Err(RegistryError::Unavailable(
+                "parts of blobs are not kept here".to_owned(),
+            ))
+        }
+    }
+
     /// Removes a blob; one that is not there is no error.
     ///
     /// # Errors

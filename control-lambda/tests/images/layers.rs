@@ -205,3 +205,17 @@ async fn layers_of_every_compression_are_the_same_layer() {
     // The layer, what stands beside it, and the folder for temporary ones.
     assert_eq!(folders.count(), 3);
 }
+
+#[tokio::test]
+async fn a_layer_may_end_right_after_its_last_byte() {
+    let mut layer = Tar::new().file("first", b"1").file("last", b"2").end();
+    layer.truncate(512 + 512 + 512 + 1);
+    let place = place();
+    place.load(&image("x", &[layer.clone()])).await.unwrap();
+    let root = place.layers_of("x").await.remove(0);
+    assert_eq!(fs::read(root.join("last")).unwrap(), b"2");
+    // But not before it.
+    layer.pop();
+    let error = place.load(&image("y", &[layer])).await.unwrap_err();
+    assert!(error.to_string().contains("unexpected EOF"), "{error}");
+}

@@ -15,3 +15,4 @@ mod load;
 mod pull;
 mod registry;
 mod setup;
+mod transfer;

@@ -7,18 +7,19 @@ use serde_json::json;
 use sockerless_control::images::manifest::media;
 use sockerless_control::images::platform::Platform;
 use sockerless_control::images::progress::Message;
-use sockerless_control::images::pull::PullError;
+use sockerless_control::images::pull::{PullError, Wanted};
 use sockerless_control::images::reference::Reference;
+use sockerless_control::images::remote::Credentials;
 
 use super::archives::{Tar, gzip};
 use super::registry::{Canned, Registry, descriptor};
 use super::setup::{Place, place};
 
-fn layer(text: &str) -> Vec<u8> {
+pub(crate) fn layer(text: &str) -> Vec<u8> {
     Tar::new().file("text", text.as_bytes()).end()
 }
 
-async fn pull(place: &Place, name: &str) -> Result<Vec<String>, PullError> {
+pub(crate) async fn pull(place: &Place, name: &str) -> Result<Vec<String>, PullError> {
     pull_for(place, name, None).await
 }
 
@@ -34,8 +35,12 @@ async fn pull_for(
         .images
         .pull(
             &place.namespace,
-            &reference,
-            platform.as_ref(),
+            Wanted {
+                reference: &reference,
+                all_tags: false,
+                platform: platform.as_ref(),
+                credentials: &Credentials::default(),
+            },
             &mut messages,
         )
         .await?;
@@ -180,7 +185,7 @@ async fn a_token_is_fetched_when_it_is_asked_for() {
     assert!(
         asked
             .iter()
-            .any(|p| p.starts_with("/token?service=s&scope=repository")),
+            .any(|p| p == "/token?scope=repository%3Ar%3Apull&service=s"),
         "{asked:?}"
     );
     // A token that does not help, and no token at all.

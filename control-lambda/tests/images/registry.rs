@@ -1,6 +1,7 @@
 //! A registry that says whatever a test wants it to say.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -23,7 +24,38 @@ pub(crate) struct Registry {
     pub(crate) address: String,
     answers: Arc<Mutex<HashMap<String, Canned>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    manners: Arc<Manners>,
     server: tokio::task::JoinHandle<()>,
+}
+
+/// What a registry does on purpose.
+#[derive(Default)]
+pub(crate) struct Manners {
+    /// By path: how often yet, and after how many bytes, an answer breaks off.
+    cuts: Mutex<HashMap<String, (usize, usize)>>,
+    /// By path: after how many bytes an answer stops, and goes on when it is no more here.
+    stalls: Mutex<HashMap<String, usize>>,
+    released: tokio::sync::Notify,
+    /// How many requests a token is good for; 0 for registries without tokens.
+    uses: AtomicUsize,
+    tokens: AtomicUsize,
+    used: AtomicUsize,
+}
+
+impl Manners {
+    /// Whether this token may be used once more.
+    fn admits(&self, authorization: &str) -> bool {
+        let uses = self.uses.load(Ordering::Relaxed);
+        let token = format!("bearer t{}", self.tokens.load(Ordering::Relaxed));
+        uses == 0 || authorization == token && self.used.fetch_add(1, Ordering::Relaxed) < uses
+    }
+
+    /// Another token.
+    fn token(&self) -> String {
+        self.used.store(0, Ordering::Relaxed);
+        let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
+        format!(r#"{{"token":"t{number}"}}"#)
+    }
 }
 
 impl Drop for Registry {
@@ -38,11 +70,15 @@ impl Registry {
         let address = listener.local_addr().unwrap().to_string();
         let answers: Arc<Mutex<HashMap<String, Canned>>> = Arc::default();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let manners: Arc<Manners> = Arc::default();
         let server = {
             let (answers, asked) = (Arc::clone(&answers), Arc::clone(&asked));
+            let (manners, address) = (Arc::clone(&manners), address.clone());
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, Arc::clone(&answers), Arc::clone(&asked)));
+                    let (answers, asked) = (Arc::clone(&answers), Arc::clone(&asked));
+                    let (manners, address) = (Arc::clone(&manners), address.clone());
+                    tokio::spawn(serve(stream, answers, asked, manners, address));
                 }
             })
         };
@@ -50,6 +86,7 @@ impl Registry {
             address,
             answers,
             asked,
+            manners,
             server,
         };
         registry.answer("/v2/", 200, "application/json", b"{}");
@@ -69,9 +106,63 @@ impl Registry {
         self.answers.lock().unwrap().insert(path.to_owned(), canned);
     }
 
+    /// The next `times` answers at this path break off after so many bytes.
+    pub(crate) fn cut(&self, path: &str, times: usize, bytes: usize) {
+        let cut = (times, bytes);
+        self.manners
+            .cuts
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), cut);
+    }
+
+    /// Answers at this path stop after so many bytes, until they are released.
+    pub(crate) fn stall(&self, path: &str, bytes: usize) {
+        let mut stalls = self.manners.stalls.lock().unwrap();
+        stalls.insert(path.to_owned(), bytes);
+    }
+
+    /// All that stopped goes on, and nothing stops any more.
+    pub(crate) fn release(&self) {
+        self.manners.stalls.lock().unwrap().clear();
+        self.manners.released.notify_waiters();
+    }
+
+    /// From now on wants tokens, each of which is good for so many requests.
+    pub(crate) fn want_tokens(&self, uses: usize) {
+        self.manners.uses.store(uses, Ordering::Relaxed);
+    }
+
+    /// How many tokens were given.
+    pub(crate) fn tokens(&self) -> usize {
+        self.manners.tokens.load(Ordering::Relaxed)
+    }
+
+    /// How often this was asked for since the last [`Registry::asked`].
+    pub(crate) fn count(&self, path: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|asked| *asked == path).count()
+    }
+
     /// The paths that were asked for since the last time.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    /// The same answer at another path.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let mut answers = self.answers.lock().unwrap();
+        let canned = answers[from].clone();
+        answers.insert(to.to_owned(), canned);
+    }
+
+    /// Where the config of an image of repository `r` is.
+    pub(crate) fn config_path(&self, tag: &str) -> String {
+        let answers = self.answers.lock().unwrap();
+        let manifest = &answers[&format!("/v2/r/manifests/{tag}")].body;
+        let manifest: Value = serde_json::from_slice(manifest).unwrap();
+        let digest = manifest["config"]["digest"].as_str().unwrap();
+        format!("/v2/r/blobs/{digest}")
     }
 
     /// A blob of repository `r`.
@@ -120,14 +211,16 @@ async fn serve(
     stream: TcpStream,
     answers: Arc<Mutex<HashMap<String, Canned>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    manners: Arc<Manners>,
+    address: String,
 ) {
     let mut stream = BufReader::new(stream);
     // A TLS hello, which no line ends.
     if !matches!(stream.fill_buf().await, Ok([first, ..]) if *first != 0x16) {
         return;
     }
-    let mut path = String::new();
-    let mut authorised = false;
+    let (mut path, mut authorization, mut from) = (String::new(), String::new(), 0);
+    let mut is_head = false;
     loop {
         let mut line = String::new();
         match stream.read_line(&mut line).await {
@@ -136,28 +229,62 @@ async fn serve(
         }
         if path.is_empty() {
             path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            is_head = line.starts_with("HEAD ");
         }
-        let lower = line.to_ascii_lowercase();
-        authorised |= lower.starts_with("authorization: bearer good");
+        let lower = line.trim().to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("authorization: ") {
+            value.clone_into(&mut authorization);
+        }
+        if let Some(value) = lower.strip_prefix("range: bytes=") {
+            from = value.trim_end_matches('-').parse().unwrap();
+        }
         if line.trim().is_empty() {
             break;
         }
     }
-    asked.lock().unwrap().push(path.clone());
+    let mut note = path.clone();
+    if from > 0 {
+        note.push_str(&format!(" from {from}"));
+    }
+    if is_head {
+        note.insert_str(0, "HEAD ");
+    }
+    asked.lock().unwrap().push(note);
     let plain = path.split('?').next().unwrap_or_default().to_owned();
-    let with_token = authorised.then(|| format!("{plain}#token"));
+    let with_token = authorization
+        .starts_with("bearer good")
+        .then(|| format!("{plain}#token"));
     let canned = {
         let answers = answers.lock().unwrap();
         let found = with_token.and_then(|key| answers.get(&key));
         found.or_else(|| answers.get(&plain)).cloned()
     };
-    let canned = canned.unwrap_or(Canned {
+    let mut canned = canned.unwrap_or(Canned {
         status: 404,
         headers: Vec::new(),
         body: Bytes::from_static(
             br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
         ),
     });
+    let uses = manners.uses.load(Ordering::Relaxed);
+    if uses > 0 && plain == "/token" {
+        canned.status = 200;
+        canned.body = manners.token().into();
+    } else if !manners.admits(&authorization) {
+        let realm = format!(r#"Bearer realm="http://{address}/token",service="s""#);
+        canned.status = 401;
+        canned.headers = vec![("WWW-Authenticate".to_owned(), realm)];
+        canned.body = Bytes::new();
+    } else if from > 0 && canned.status == 200 {
+        let range = format!(
+            "bytes {from}-{}/{}",
+            canned.body.len() - 1,
+            canned.body.len()
+        );
+        canned.headers.push(("Content-Range".to_owned(), range));
+        canned.status = 206;
+        canned.body = canned.body.slice(from..);
+    }
     let mut head = format!(
         "HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n",
         canned.status,
@@ -168,6 +295,35 @@ async fn serve(
     }
     head.push_str("\r\n");
     let _ = stream.write_all(head.as_bytes()).await;
-    let _ = stream.write_all(&canned.body).await;
+    if is_head {
+        let _ = stream.shutdown().await;
+        return;
+    }
+    let cut = {
+        let mut cuts = manners.cuts.lock().unwrap();
+        match cuts.get_mut(&plain) {
+            Some((times, bytes)) if *times > 0 => {
+                *times -= 1;
+                Some((*bytes).min(canned.body.len()))
+            }
+            _ => None,
+        }
+    };
+    if let Some(cut) = cut {
+        let _ = stream.write_all(&canned.body[..cut]).await;
+        let _ = stream.shutdown().await;
+        return;
+    }
+    let stall = manners.stalls.lock().unwrap().get(&plain).copied();
+    if let Some(bytes) = stall {
+        let released = manners.released.notified();
+        let (first, rest) = canned.body.split_at(bytes.min(canned.body.len()));
+        let _ = stream.write_all(first).await;
+        let _ = stream.flush().await;
+        released.await;
+        let _ = stream.write_all(rest).await;
+    } else {
+        let _ = stream.write_all(&canned.body).await;
+    }
     let _ = stream.shutdown().await;
 }

@@ -66,6 +66,20 @@ impl CheckedHead {
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
     }
 
+    /// Whether the stream is HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.status == StatusCode::SWITCHING_PROTOCOLS
+            && self
+                .headers
+                .get(header::UPGRADE)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+    }
+
+    /// The value of a header.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.get(name)
+    }
+
     /// Answers a WebSocket client's key, which shows that its request was understood.
     pub(super) fn accept(&mut self, key: &[u8]) {
         let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key);

@@ -6,6 +6,7 @@ mod cache;
 mod connection;
 mod error;
 mod head;
+mod http2;
 mod io;
 mod listen;
 mod player;

@@ -11,6 +11,7 @@ use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
 };
 
+use super::http2;
 use super::player::{Interrupted, Player, Step};
 use super::service::TakeOver;
 use super::watch::ClientWatch;
@@ -36,6 +37,10 @@ where
             let frames = websocket::carry(stream, read, framed);
             tokio::join!(frames, stream_of(plain, Bytes::new(), watch, taken, false));
         }
+        return;
+    }
+    if let Some(answer) = http2::answer(&taken.head) {
+        http2::run(stream, read, &taken.head, answer).await;
         return;
     }
     stream_of(stream, read, watch, taken, true).await;

@@ -4,16 +4,19 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sockerless_control::embedded::certificates::CertificateFolders;
 use sockerless_control::embedded::local::{Local, LocalError};
+use sockerless_control::images::remote::RegistrySettings;
 use sockerless_shared::quic::QuicError;
 use thiserror::Error;
 
 use super::{InProcess, InProcessDial};
 use crate::agent_binary::AgentBinary;
-use crate::config::LocalConfig;
+use crate::config::{LocalConfig, Registries};
 use crate::control_plane::ControlPlane;
 use crate::docker_socket::{BindError, Server};
 use crate::process::{Signals, allow_many_descriptors, bind, random_peer, ready_line};
@@ -89,6 +92,7 @@ async fn start(config: &LocalConfig) -> Result<Running, RunError> {
         sockerless_control::embedded::local::LocalConfig::new(config.data_dir.clone(), agent);
     settings.default_runtime = config.default_runtime;
     settings.gateway.chaos.clone_from(&config.chaos);
+    settings.registries = registries(&config.registries)?;
     let local = Local::start(settings).await?;
     let control: Arc<dyn ControlPlane> = Arc::new(InProcess {
         control: Arc::clone(local.control()),
@@ -109,6 +113,25 @@ async fn start(config: &LocalConfig) -> Result<Running, RunError> {
         local,
         server,
         relay: relay_task,
+    })
+}
+
+/// The control plane's own form of what was checked before.
+fn registries(texts: &Registries) -> Result<RegistrySettings, LocalError> {
+    fn read<T: FromStr>(texts: &[String]) -> Result<Vec<T>, LocalError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let read = texts.iter().map(|text| text.parse());
+        read.collect::<Result<_, _>>()
+            .map_err(|error: T::Err| LocalError::new(error.to_string()))
+    }
+    Ok(RegistrySettings {
+        insecure: read(&texts.insecure)?,
+        mirrors: read(&texts.mirrors)?,
+        hub_fallback: texts.hub_fallback.clone(),
+        certificates: Some(Arc::new(CertificateFolders::new(&texts.certificates))),
+        hub: None,
     })
 }
 

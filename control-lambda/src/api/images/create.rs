@@ -1,22 +1,18 @@
 //! `POST /images/create` (Engine API, `ImageCreate`): `docker pull` and `docker import`.
 
-use sockerless_shared::answer::{Answer, Response};
 use sockerless_shared::ids::{AnswerId, Namespace};
-use tokio::time::Instant;
 
+use super::news::{self, News};
 use super::{import, release_unused, say};
 use crate::api::version::ApiVersion;
-use crate::api::{ApiError, ApiResult, Context, head};
-use crate::engine::jobs::AnswerWriter;
+use crate::api::{ApiError, ApiResult, Context};
 use crate::engine::{Control, EngineError};
 use crate::images::platform::Platform;
-use crate::images::progress::{Message, Progress};
-use crate::images::pull::PullError;
+use crate::images::progress::Message;
+use crate::images::pull::{PullError, Wanted};
 use crate::images::reference::Reference;
+use crate::images::remote::Credentials;
 use crate::ports::jobs::Job;
-
-/// How long news may wait for more news.
-const GATHERED_FOR: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Pulls an image, or imports one.
 ///
@@ -37,16 +33,34 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
         return import::import(context, platform.as_ref()).await;
     }
     let reference = wanted(query.text("fromImage"), query.text("tag"))?;
+    let all_tags = reference.tag().is_none() && reference.digest().is_none();
+    let credentials = Credentials::from_header(context.request.header("x-registry-auth"));
     release_unused(context).await?;
     let control = context.control;
     let Some(peer) = &context.request.peer else {
-        return at_once(context, &reference, platform.as_ref()).await;
+        let mut messages: Vec<Message> = Vec::new();
+        let wanted = Wanted {
+            reference: &reference,
+            all_tags,
+            platform: platform.as_ref(),
+            credentials: &credentials,
+        };
+        let outcome = control
+            .images
+            .pull(context.namespace, wanted, &mut messages);
+        let outcome = outcome.await.map_err(|error| refusal(&error));
+        if outcome.is_ok() {
+            say_pulled(control, context.namespace, &reference).await;
+        }
+        return news::at_once(messages, outcome);
     };
     let (answer, parts) = control.begin_answer(peer, Vec::new()).await?;
     let job = Job::Pull {
         namespace: context.namespace.clone(),
         reference: reference.to_string(),
+        all_tags,
         platform: platform.map(|platform| platform.to_string()),
+        credentials,
         answer,
     };
     control.jobs.submit(job).await.map_err(EngineError::from)?;
@@ -68,34 +82,6 @@ fn wanted(image: &str, tag: &str) -> Result<Reference, ApiError> {
     parse().map_err(|error| ApiError::new(400, error.to_string()))
 }
 
-/// For a caller without a relay: all of it in one response.
-async fn at_once(
-    context: &Context<'_>,
-    reference: &Reference,
-    platform: Option<&Platform>,
-) -> ApiResult {
-    let mut messages: Vec<Message> = Vec::new();
-    let images = &context.control.images;
-    let outcome = images
-        .pull(context.namespace, reference, platform, &mut messages)
-        .await;
-    if outcome.is_ok() {
-        say_pulled(context.control, context.namespace, reference).await;
-    }
-    if let Err(error) = outcome {
-        if messages.is_empty() {
-            return Err(refusal(&error));
-        }
-        messages.push(Message::failure(error.to_string()));
-    }
-    let text: String = messages.iter().map(Message::line).collect();
-    Ok(Answer::Final(Response {
-        head: head(200, "application/json"),
-        body: text.into(),
-        cache_s: 0,
-    }))
-}
-
 /// Docker's event of a pull names the image as it was asked for.
 async fn say_pulled(control: &Control, namespace: &Namespace, reference: &Reference) {
     let pulled = reference.clone().or_latest();
@@ -115,6 +101,15 @@ fn refusal(error: &PullError) -> ApiError {
     ApiError::new(error.status(), error.to_string())
 }
 
+/// A pull as a job has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pull<'a> {
+    pub(crate) reference: &'a str,
+    pub(crate) all_tags: bool,
+    pub(crate) platform: Option<&'a str>,
+    pub(crate) credentials: &'a Credentials,
+}
+
 /// Carries out [`Job::Pull`].
 ///
 /// # Errors
@@ -122,75 +117,32 @@ fn refusal(error: &PullError) -> ApiError {
 pub(crate) async fn carry_out(
     control: &Control,
     namespace: &Namespace,
-    reference: &str,
-    platform: Option<&str>,
+    pull: Pull<'_>,
     answer: AnswerId,
 ) -> Result<(), EngineError> {
-    let writer = AnswerWriter::new(control, answer);
-    let parsed = Reference::parse(reference).map_err(|e| ApiError::new(400, e.to_string()));
-    let platform = platform
-        .map(|text| Platform::parse(text, &control.images.platform))
-        .transpose()
-        .map_err(|error| ApiError::new(400, error.to_string()));
-    let (reference, platform) = match (parsed, platform) {
-        (Ok(reference), Ok(platform)) => (reference, platform),
-        (Err(error), _) | (_, Err(error)) => return writer.fail(error).await,
-    };
-    let mut news = News {
-        writer,
-        flushed: Instant::now(),
-        failed: None,
-    };
-    let outcome = control
-        .images
-        .pull(namespace, &reference, platform.as_ref(), &mut news)
-        .await;
-    if outcome.is_ok() {
+    let mut news = News::new(control, answer);
+    let bad = |error: &dyn std::fmt::Display| ApiError::new(400, error.to_string());
+    let outcome = async {
+        let reference = Reference::parse(pull.reference).map_err(|e| bad(&e))?;
+        let platform = pull
+            .platform
+            .map(|text| Platform::parse(text, &control.images.platform))
+            .transpose()
+            .map_err(|e| bad(&e))?;
+        let wanted = Wanted {
+            reference: &reference,
+            all_tags: pull.all_tags,
+            platform: platform.as_ref(),
+            credentials: pull.credentials,
+        };
+        let pulled = control.images.pull(namespace, wanted, &mut news).await;
+        pulled.map_err(|error| {
+            tracing::info!(%error, image = %reference, "an image was not pulled");
+            refusal(&error)
+        })?;
         say_pulled(control, namespace, &reference).await;
-    }
-    if let Err(error) = outcome {
-        tracing::info!(%error, image = %reference, "an image was not pulled");
-        if !news.writer.head_sent() {
-            return news.writer.fail(refusal(&error)).await;
-        }
-        news.message(Message::failure(error.to_string())).await;
-    }
-    match news.failed {
-        Some(error) => Err(error),
-        None => news.writer.end().await,
-    }
-}
-
-/// Messages as the body of an answer.
-struct News<'a> {
-    writer: AnswerWriter<'a>,
-    flushed: Instant,
-    failed: Option<EngineError>,
-}
-
-impl News<'_> {
-    async fn write(&mut self, message: &Message) -> Result<(), EngineError> {
-        if !self.writer.head_sent() {
-            self.writer.head(head(200, "application/json")).await?;
-        }
-        self.writer.data(message.line().as_bytes()).await?;
-        if self.flushed.elapsed() >= GATHERED_FOR {
-            self.writer.flush().await?;
-            self.flushed = Instant::now();
-        }
         Ok(())
-    }
-}
-
-#[async_trait::async_trait]
-impl Progress for News<'_> {
-    async fn message(&mut self, message: Message) {
-        // The pull goes on: the image may be wanted by others all the same.
-        if self.failed.is_none()
-            && let Err(error) = self.write(&message).await
-        {
-            tracing::warn!(%error, "progress of a pull could not be told");
-            self.failed = Some(error);
-        }
-    }
+    };
+    let outcome = outcome.await;
+    news.finish(outcome).await
 }

@@ -3,10 +3,9 @@
 use bytes::BytesMut;
 use sockerless_shared::answer::{Answer, Response};
 
-use super::{release_unused, say};
-use crate::api::{ApiError, ApiResult, Context, head};
+use super::{platform, release_unused, say};
+use crate::api::{ApiResult, Context, head};
 use crate::images::Digest;
-use crate::images::platform::Platform;
 use crate::images::progress::{Message, Progress};
 
 /// Loads the images of an archive, of which the body is the tar. What goes wrong
@@ -17,10 +16,7 @@ use crate::images::progress::{Message, Progress};
 pub async fn load(context: &Context<'_>) -> ApiResult {
     let quiet = context.query.flag_or("quiet", true);
     let images = &context.control.images;
-    let platform = match context.query.text("platform") {
-        "" => None,
-        text => Some(platform_json(text)?),
-    };
+    let platform = platform::parameter(context)?;
     release_unused(context).await?;
     let body = context.body_stream().await?;
     let mut news = News::default();
@@ -66,24 +62,4 @@ impl Progress for News {
     async fn loaded(&mut self, image: &Digest) {
         self.loaded.push(*image);
     }
-}
-
-/// `{"os": …, "architecture": …, "variant": …}`, since API 1.48.
-fn platform_json(text: &str) -> Result<Platform, ApiError> {
-    #[derive(serde::Deserialize)]
-    struct Wanted {
-        #[serde(default)]
-        os: String,
-        #[serde(default)]
-        architecture: String,
-        #[serde(default)]
-        variant: String,
-    }
-    let wanted: Wanted = serde_json::from_str(text)
-        .map_err(|error| ApiError::new(400, format!("failed to parse platform: {error}")))?;
-    Ok(Platform::of(
-        &wanted.os,
-        &wanted.architecture,
-        &wanted.variant,
-    ))
 }

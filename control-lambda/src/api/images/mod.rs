@@ -2,12 +2,18 @@
 
 pub mod commit;
 pub mod create;
+pub mod history;
 mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;
+mod news;
+pub mod platform;
 pub mod prune;
+pub mod push;
 pub mod remove;
+pub mod save;
+pub mod search;
 pub mod tag;
 pub(in crate::api) mod time;
 

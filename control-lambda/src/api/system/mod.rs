@@ -1,5 +1,6 @@
 //! `_ping`, `version`, `info`, `events`.
 
+pub mod auth;
 pub mod build_prune;
 pub mod df;
 pub mod events;

@@ -114,16 +114,16 @@ impl Plane {
 
 impl Plane {
     /// Carries out a job when its time has come.
-    async fn job(&self, work: Job, delay: Duration) -> Result<(), EventError> {
+    async fn job(&self, work: Box<Job>, delay: Duration) -> Result<(), EventError> {
         let wait = delay.min(LONGEST_WAIT);
         tokio::time::sleep(wait).await;
         let left = delay - wait;
         if left.is_zero() {
-            self.control.run_job(work).await;
+            self.control.run_job(*work).await;
             return Ok(());
         }
         self.jobs
-            .submit_later(work, left)
+            .submit_later(*work, left)
             .await
             .map_err(|error| EventError::Failed(error.to_string()))
     }

@@ -5,13 +5,10 @@
 //! and tagged with a hash of the image and the agent, so that it is made once.
 
 use std::collections::HashMap;
-use std::io::{Read, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flate2::Compression as Level;
-use flate2::write::GzEncoder;
 use futures_util::stream;
 use serde_json::{Value, json};
 use sockerless_shared::ids::ImageDigest;
@@ -19,26 +16,26 @@ use sockerless_shared::ids::ImageDigest;
 use super::agent_layer::{AGENT, AgentLayer};
 use super::{EcrRegistry, OWN_MANIFEST, image_tag};
 use crate::aws::functions::RunnableImages;
-use crate::images::config::MAX_CONFIG_BYTES;
+use crate::aws::layers::CheckedLayers;
+use crate::images::config::{ImageConfig, MAX_CONFIG_BYTES};
 use crate::images::digest::{DiffId, Digest};
-use crate::images::feed;
-use crate::images::layer::compression::{Compression, MAGIC_BYTES, decoder};
+use crate::images::layer::{LayerError, LayerLimits};
 use crate::images::manifest::{Descriptor, Manifest, ManifestOrIndex, media};
+use crate::images::recompress::{is_gzip, repacked, to_gzip};
 use crate::images::store::read_small;
 use crate::ports::Registry as _;
 use crate::ports::function_host::HostError;
 use crate::ports::registry::{Expected, RegistryError};
 
 /// Changed whenever the same image and agent are to be put together differently.
-const GENERATION: u32 = 1;
-
-/// Largest layer that is compressed anew, in bytes. It is held in memory.
-const MAX_RECOMPRESSED_BYTES: u64 = 512 * 1024 * 1024;
+const GENERATION: u32 = 2;
 
 /// Makes images of an [`EcrRegistry`] runnable.
 pub struct EcrImages {
     registry: Arc<EcrRegistry>,
+    layers: Arc<CheckedLayers>,
     agent: AgentLayer,
+    limits: LayerLimits,
     /// Those that this process has seen.
     known: Mutex<HashMap<ImageDigest, String>>,
 }
@@ -46,10 +43,17 @@ pub struct EcrImages {
 impl EcrImages {
     /// For this agent.
     #[must_use]
-    pub fn new(registry: Arc<EcrRegistry>, agent: AgentLayer) -> Self {
+    pub fn new(
+        registry: Arc<EcrRegistry>,
+        layers: Arc<CheckedLayers>,
+        agent: AgentLayer,
+        limits: LayerLimits,
+    ) -> Self {
         Self {
             registry,
+            layers,
             agent,
+            limits,
             known: Mutex::default(),
         }
     }
@@ -73,16 +77,23 @@ impl EcrImages {
         let config = read_small(&*self.registry, &config_digest, MAX_CONFIG_BYTES)
             .await
             .map_err(|error| damaged(&error.to_string()))?;
-        let config = with_agent(&config, &self.agent.diff_id).map_err(|why| damaged(&why))?;
-
-        let mut layers = Vec::with_capacity(manifest.layers.len() + 1);
-        for layer in &manifest.layers {
-            layers.push(self.gzip_layer(layer).await?);
+        let image = ImageConfig::parse(&config).map_err(|error| damaged(&error.to_string()))?;
+        if image.layers().len() != manifest.layers.len() {
+            return Err(damaged("its manifest and its config name different layers"));
         }
+        let mut layers = Vec::with_capacity(manifest.layers.len() + 1);
+        let mut ids = Vec::with_capacity(manifest.layers.len() + 1);
+        for (id, blob) in image.layers().iter().zip(&manifest.layers) {
+            let (id, blob) = self.runnable_layer(*id, blob).await?;
+            ids.push(id);
+            layers.push(blob);
+        }
+        ids.push(self.agent.diff_id);
         layers.push(
             self.put(self.agent.bytes.clone(), media::OCI_LAYER_GZIP)
                 .await?,
         );
+        let config = with_agent(&config, &ids).map_err(|why| damaged(&why))?;
         let config = self.put(config.into(), media::OCI_CONFIG).await?;
         let manifest = Manifest::oci(config, layers)
             .to_bytes()
@@ -106,32 +117,23 @@ impl EcrImages {
         Ok(Descriptor::new(media_type, digest, size))
     }
 
-    /// The layer itself if it is gzip, else the same content compressed so:
-    /// Lambda takes nothing else.
-    async fn gzip_layer(&self, layer: &Descriptor) -> Result<Descriptor, RegistryError> {
-        if matches!(
-            layer.media_type.as_str(),
-            media::OCI_LAYER_GZIP | media::DOCKER_LAYER_GZIP
-        ) {
-            return Ok(Descriptor::new(
-                media::OCI_LAYER_GZIP,
-                layer.digest,
-                layer.size,
-            ));
+    /// The layer as Lambda takes it: itself where that is gzip and keeps the rules.
+    async fn runnable_layer(
+        &self,
+        id: DiffId,
+        blob: &Descriptor,
+    ) -> Result<(DiffId, Descriptor), RegistryError> {
+        let failed = |why: LayerError| RegistryError::Unavailable(format!("layer {id}: {why}"));
+        if self.layers.breaks_rules(&id).await.map_err(failed)? {
+            let made = repacked(&*self.registry, &blob.digest, id, self.limits).await?;
+            return Ok((made.layer, made.blob));
         }
-        let body = self.registry.get_blob(&layer.digest).await?;
-        let compressed = feed::run(body, compress)
-            .await
-            .unwrap_or_else(|| Err("compressing failed".to_owned()))
-            .map_err(|why| RegistryError::Unavailable(format!("layer {}: {why}", layer.digest)))?;
-        match compressed {
-            None => Ok(Descriptor::new(
-                media::OCI_LAYER_GZIP,
-                layer.digest,
-                layer.size,
-            )),
-            Some(bytes) => self.put(bytes, media::OCI_LAYER_GZIP).await,
+        if is_gzip(&blob.media_type) {
+            let same = Descriptor::new(media::OCI_LAYER_GZIP, blob.digest, blob.size);
+            return Ok((id, same));
         }
+        let made = to_gzip(&*self.registry, &blob.digest, self.limits).await?;
+        Ok((id, made))
     }
 }
 
@@ -172,110 +174,72 @@ fn tag(image: &ImageDigest, agent: &DiffId) -> String {
     format!("run-{:.40}", hash.hex())
 }
 
-/// The config with the agent's layer on top and the agent as what is run. The
-/// rest of the image's own (`Cmd`, `Env`, `User` …) travels in the invocation.
-fn with_agent(config: &[u8], agent: &DiffId) -> Result<Vec<u8>, String> {
+/// The config with these layers, of which the agent's is on top, and the agent as what is
+/// run. The rest of the image's own (`Cmd`, `Env`, `User` …) travels in the invocation.
+fn with_agent(config: &[u8], layers: &[DiffId]) -> Result<Vec<u8>, String> {
     let mut config: Value = serde_json::from_slice(config).map_err(|error| error.to_string())?;
-    let config_object = config
+    let object = config
         .as_object_mut()
         .ok_or("its config is not an object")?;
-    let has_history = config_object
-        .get("history")
-        .and_then(Value::as_array)
-        .is_some_and(|history| !history.is_empty());
-    if has_history
-        && let Some(history) = config_object
-            .get_mut("history")
-            .and_then(Value::as_array_mut)
-    {
-        history.push(json!({"created": "1970-01-01T00:00:00Z", "created_by": "sockerless agent"}));
+    let agents = json!({"created": "1970-01-01T00:00:00Z", "created_by": "sockerless agent"});
+    let mut history = match object.remove("history") {
+        Some(Value::Array(history)) => history,
+        _ => Vec::new(),
+    };
+    let has_layer = |step: &&Value| step.get("empty_layer") != Some(&Value::Bool(true));
+    // Lambda wants a step for each layer; one that is out of step says nothing anyway.
+    if history.iter().filter(has_layer).count() + 1 != layers.len() {
+        let unknown = json!({"created": "1970-01-01T00:00:00Z"});
+        history = vec![unknown; layers.len().saturating_sub(1)];
     }
-    config_object.insert(
+    history.push(agents);
+    object.insert("history".to_owned(), Value::Array(history));
+    object.insert(
         "config".to_owned(),
         json!({"Entrypoint": [AGENT], "WorkingDir": "/"}),
     );
-    config_object
+    let rootfs = object
         .get_mut("rootfs")
-        .and_then(|rootfs| rootfs.get_mut("diff_ids"))
-        .and_then(Value::as_array_mut)
-        .ok_or("its config names no layers")?
-        .push(Value::String(agent.to_string()));
+        .and_then(Value::as_object_mut)
+        .ok_or("its config names no layers")?;
+    rootfs.insert("diff_ids".to_owned(), json!(layers));
     serde_json::to_vec(&config).map_err(|error| error.to_string())
-}
-
-/// The same tar stream as gzip; `None` when it is that already, whatever its
-/// media type said.
-fn compress(mut source: impl Read + Send) -> Result<Option<Bytes>, String> {
-    let mut start = vec![0; MAGIC_BYTES];
-    let mut filled = 0;
-    while filled < start.len() {
-        match source
-            .read(&mut start[filled..])
-            .map_err(|e| e.to_string())?
-        {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    start.truncate(filled);
-    if Compression::of(&start) == Compression::Gzip {
-        return Ok(None);
-    }
-    let whole = std::io::Cursor::new(start).chain(source);
-    let mut tar = decoder(whole)
-        .map_err(|e| e.to_string())?
-        .take(MAX_RECOMPRESSED_BYTES + 1);
-    let mut gzip = GzEncoder::new(Vec::new(), Level::fast());
-    let mut buffer = vec![0; 128 * 1024];
-    let mut total = 0u64;
-    loop {
-        let read = tar.read(&mut buffer).map_err(|e| e.to_string())?;
-        if read == 0 {
-            break;
-        }
-        total += read as u64;
-        if total > MAX_RECOMPRESSED_BYTES {
-            return Err(format!(
-                "it is larger than {MAX_RECOMPRESSED_BYTES} bytes and not gzip, which Lambda wants; compress it with gzip and load the image again"
-            ));
-        }
-        gzip.write_all(&buffer[..read]).map_err(|e| e.to_string())?;
-    }
-    gzip.finish()
-        .map(|bytes| Some(bytes.into()))
-        .map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_agent_is_what_an_image_runs() {
-        let agent = DiffId(Digest::of(b"agent"));
-        let config = br#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"],"User":"1"},
-            "rootfs":{"type":"layers","diff_ids":["sha256:aa"]},"history":[{"created_by":"x"}]}"#;
-        let made: Value = serde_json::from_slice(&with_agent(config, &agent).unwrap()).unwrap();
-        assert_eq!(made["config"]["Entrypoint"], json!([AGENT]));
-        assert_eq!(made["config"].get("User"), None);
-        assert_eq!(
-            made["rootfs"]["diff_ids"],
-            json!(["sha256:aa", agent.to_string()])
-        );
-        assert_eq!(made["history"].as_array().unwrap().len(), 2);
-        assert!(with_agent(b"[]", &agent).is_err());
-        assert!(with_agent(b"{}", &agent).is_err());
+    fn made(config: &[u8], layers: &[DiffId]) -> Value {
+        serde_json::from_slice(&with_agent(config, layers).unwrap()).unwrap()
     }
 
     #[test]
-    fn what_is_not_gzip_becomes_gzip_with_the_same_content() {
-        let tar = vec![7; 300_000];
-        let gzip = compress(&tar[..]).unwrap().unwrap();
-        let mut back = Vec::new();
-        flate2::read::GzDecoder::new(&gzip[..])
-            .read_to_end(&mut back)
-            .unwrap();
-        assert_eq!(back, tar);
-        assert_eq!(compress(&gzip[..]), Ok(None));
+    fn the_agent_is_what_an_image_runs() {
+        let [own, agent] = [b"own", b"the"].map(|bytes| DiffId(Digest::of(bytes)));
+        let config = br#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"],"User":"1"},
+            "rootfs":{"type":"layers","diff_ids":["sha256:aa"]},
+            "history":[{"created_by":"x"},{"created_by":"y","empty_layer":true}]}"#;
+        let made = made(config, &[own, agent]);
+        assert_eq!(made["config"]["Entrypoint"], json!([AGENT]));
+        assert_eq!(made["config"].get("User"), None);
+        assert_eq!(made["rootfs"]["diff_ids"], json!([own, agent]));
+        assert_eq!(made["history"].as_array().unwrap().len(), 3);
+        assert!(with_agent(b"[]", &[agent]).is_err());
+        assert!(with_agent(b"{}", &[agent]).is_err());
+    }
+
+    #[test]
+    fn a_history_out_of_step_is_put_into_step() {
+        let layers = [b"1", b"2", b"3"].map(|bytes| DiffId(Digest::of(bytes)));
+        for config in [
+            &br#"{"rootfs":{},"history":[{"created_by":"x"}]}"#[..],
+            br#"{"rootfs":{},"history":[]}"#,
+            br#"{"rootfs":{},"history":null}"#,
+            br#"{"rootfs":{}}"#,
+        ] {
+            let made = made(config, &layers);
+            assert_eq!(made["history"].as_array().unwrap().len(), 3);
+        }
     }
 }

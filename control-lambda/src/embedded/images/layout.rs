@@ -1,7 +1,7 @@
 //! Blobs and manifests as an OCI layout: `oci-layout`, `index.json`, `blobs/sha256/…`.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::files::{Doomed, Scratch};
+use super::partial::Partial;
 use crate::images::digest::Digest;
 use crate::images::feed::{self, FeedReader};
 use crate::images::manifest::{Descriptor, Index, MAX_MANIFEST_BYTES, media};
@@ -29,6 +30,7 @@ pub struct OciLayout {
 struct Inner {
     root: PathBuf,
     scratch: Scratch,
+    partial: Partial,
     /// `index.json` is read, changed and replaced by one at a time.
     index: Mutex<()>,
 }
@@ -39,19 +41,21 @@ impl OciLayout {
     /// # Errors
     /// [`RegistryError::Unavailable`], with the path.
     pub fn open(root: &Path) -> Result<Self, RegistryError> {
-        let make = || -> io::Result<Scratch> {
+        let make = || -> io::Result<(Scratch, Partial)> {
             fs::create_dir_all(root.join("blobs/sha256"))?;
             let marker = root.join("oci-layout");
             if !marker.exists() {
                 fs::write(&marker, r#"{"imageLayoutVersion":"1.0.0"}"#)?;
             }
-            Scratch::open(root.join("ingest"))
+            let partial = Partial::open(root.join("partial"))?;
+            Ok((Scratch::open(root.join("ingest"))?, partial))
         };
-        let scratch = make().map_err(|e| failed("open", root, &e))?;
+        let (scratch, partial) = make().map_err(|e| failed("open", root, &e))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
                 scratch,
+                partial,
                 index: Mutex::new(()),
             }),
         })
@@ -120,6 +124,32 @@ impl Registry for OciLayout {
         feed::run(body, move |reader| inner.store(reader, &expected))
             .await
             .unwrap_or_else(|| Err(RegistryError::Unavailable("storing failed".to_owned())))
+    }
+
+    async fn kept_bytes(&self, digest: &Digest) -> Result<u64, RegistryError> {
+        let digest = *digest;
+        self.blocking(move |inner| inner.partial.kept_bytes(&digest))
+            .await
+    }
+
+    async fn put_blob_from(
+        &self,
+        kept: u64,
+        body: ByteStream,
+        expected: Expected,
+    ) -> Result<Stored, RegistryError> {
+        if expected.size.is_some_and(|size| size > expected.limit) {
+            return Err(RegistryError::TooLarge(expected.limit));
+        }
+        let inner = Arc::clone(&self.inner);
+        feed::run(body, move |reader| {
+            let stored = inner.partial.store(kept, reader, &expected)?;
+            let target = inner.blob(&stored.digest);
+            inner.partial.publish(&stored.digest, &target)?;
+            Ok(stored)
+        })
+        .await
+        .unwrap_or_else(|| Err(RegistryError::Unavailable("storing failed".to_owned())))
     }
 
     async fn delete_blob(&self, digest: &Digest) -> Result<(), RegistryError> {
@@ -233,55 +263,15 @@ impl Inner {
     }
 
     /// Reads to the end, then gives the file its name.
-    fn store(&self, mut reader: FeedReader, expected: &Expected) -> Result<Stored, RegistryError> {
+    fn store(&self, reader: FeedReader, expected: &Expected) -> Result<Stored, RegistryError> {
         let temporary = Doomed::new(&self.scratch);
         let path = temporary.path();
-        let cannot = |e: &io::Error| failed("write", path, e);
-        let mut file = File::create_new(path).map_err(|e| cannot(&e))?;
-        let mut hash = Sha256::new();
-        let mut size = 0u64;
-        let mut buffer = vec![0; CHUNK_BYTES];
-        loop {
-            let read = match reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(e) => return Err(RegistryError::Interrupted(e.to_string())),
-            };
-            size += read as u64;
-            if size > expected.limit {
-                return Err(RegistryError::TooLarge(expected.limit));
-            }
-            if let Some(announced) = expected.size.filter(|announced| size > *announced) {
-                return Err(RegistryError::WrongSize {
-                    expected: announced,
-                    actual: size,
-                });
-            }
-            hash.update(&buffer[..read]);
-            file.write_all(&buffer[..read]).map_err(|e| cannot(&e))?;
-        }
-        let digest = Digest::from_hash(hash);
-        match (expected.size, expected.digest) {
-            (Some(expected), _) if expected != size => {
-                return Err(RegistryError::WrongSize {
-                    expected,
-                    actual: size,
-                });
-            }
-            (_, Some(expected)) if expected != digest => {
-                return Err(RegistryError::WrongDigest {
-                    expected,
-                    actual: digest,
-                });
-            }
-            _ => {}
-        }
-        // A name must never stand for bytes that a power failure took away.
-        file.sync_data().map_err(|e| cannot(&e))?;
-        let target = self.blob(&digest);
+        let mut file = File::create_new(path).map_err(|e| failed("write", path, &e))?;
+        let stored = copy(reader, &mut file, path, (Sha256::new(), 0), expected)?;
+        let target = self.blob(&stored.digest);
         fs::rename(path, &target).map_err(|e| failed("store", &target, &e))?;
         temporary.keep();
-        Ok(Stored { digest, size })
+        Ok(stored)
     }
 
     fn read_index(&self) -> Result<Index, RegistryError> {
@@ -317,6 +307,58 @@ impl Inner {
     }
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> RegistryError {
+/// Reads to the end, and checks. `begun` is the hash and the number of the bytes that are
+/// in the file already.
+pub(super) fn copy(
+    mut reader: impl Read,
+    file: &mut File,
+    path: &Path,
+    begun: (Sha256, u64),
+    expected: &Expected,
+) -> Result<Stored, RegistryError> {
+    let cannot = |e: &io::Error| failed("write", path, e);
+    let (mut hash, mut size) = begun;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let read = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(e) => return Err(RegistryError::Interrupted(e.to_string())),
+        };
+        size += read as u64;
+        if size > expected.limit {
+            return Err(RegistryError::TooLarge(expected.limit));
+        }
+        if let Some(announced) = expected.size.filter(|announced| size > *announced) {
+            return Err(RegistryError::WrongSize {
+                expected: announced,
+                actual: size,
+            });
+        }
+        hash.update(&buffer[..read]);
+        file.write_all(&buffer[..read]).map_err(|e| cannot(&e))?;
+    }
+    let digest = Digest::from_hash(hash);
+    match (expected.size, expected.digest) {
+        (Some(expected), _) if expected != size => {
+            return Err(RegistryError::WrongSize {
+                expected,
+                actual: size,
+            });
+        }
+        (_, Some(expected)) if expected != digest => {
+            return Err(RegistryError::WrongDigest {
+                expected,
+                actual: digest,
+            });
+        }
+        _ => {}
+    }
+    // A name must never stand for bytes that a power failure took away.
+    file.sync_data().map_err(|e| cannot(&e))?;
+    Ok(Stored { digest, size })
+}
+
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> RegistryError {
     RegistryError::Unavailable(format!("cannot {what} {}: {error}", path.display()))
 }

@@ -3,6 +3,7 @@
 mod files;
 mod layers;
 mod layout;
+mod partial;
 mod rootfs;
 mod unpack;
 

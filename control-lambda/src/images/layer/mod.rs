@@ -8,7 +8,9 @@
 pub mod compression;
 pub mod path;
 mod reader;
+pub mod repack;
 pub mod sink;
+pub mod strict;
 
 pub use path::LayerPath;
 pub(crate) use reader::tar_error;

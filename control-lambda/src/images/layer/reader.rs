@@ -235,7 +235,7 @@ impl Entry {
             Kind::Fifo => sink.fifo(path, attributes)?,
             Kind::Whiteout(hidden) => sink.whiteout(hidden)?,
             Kind::Opaque(directory) => sink.opaque(directory)?,
-            Kind::Skipped => {}
+            Kind::Skipped => sink.left_out(path)?,
             Kind::File { size, pieces } => {
                 sink.file(path, attributes, *size)?;
                 for (offset, length) in pieces {
@@ -247,11 +247,11 @@ impl Entry {
                     })?;
                 }
                 sink.file_end()?;
-                return stream.pass(padding(self.stored), |_| Ok(()));
+                return stream.pass_padding(padding(self.stored));
             }
         }
         stream.pass(self.stored, |_| Ok(()))?;
-        stream.pass(padding(self.stored), |_| Ok(()))
+        stream.pass_padding(padding(self.stored))
     }
 }
 
@@ -397,6 +397,21 @@ impl<R: Read> Stream<R> {
             take(&self.buffer[self.start..self.start + now])?;
             self.start += now;
             bytes -= now as u64;
+        }
+        Ok(())
+    }
+
+    /// Leaves out the zeroes behind an entry's content. Some writers (umoci's `insert`) end
+    /// without them, which Go's reader takes.
+    fn pass_padding(&mut self, mut bytes: u64) -> Result<(), LayerError> {
+        while bytes > 0 {
+            if self.start == self.end && !self.refill()? {
+                return Ok(());
+            }
+            let available = (self.end - self.start) as u64;
+            let now = bytes.min(available);
+            self.consume(usize::try_from(now).unwrap_or(self.end));
+            bytes -= now;
         }
         Ok(())
     }

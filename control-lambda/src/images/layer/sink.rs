@@ -88,6 +88,15 @@ pub trait LayerSink {
     /// See above.
     fn opaque(&mut self, directory: &LayerPath) -> Result<(), LayerError>;
 
+    /// An entry that no container is to have: a device, or bookkeeping of an old storage
+    /// driver.
+    ///
+    /// # Errors
+    /// See above.
+    fn left_out(&mut self, _path: &LayerPath) -> Result<(), LayerError> {
+        Ok(())
+    }
+
     /// The stream is complete and its digest is right.
     ///
     /// # Errors

@@ -1,0 +1,202 @@
+//! Transfers that break, stop, and are wanted twice; registries that throttle or want
+//! another token; mirrors.
+
+use std::fs;
+use std::time::Duration;
+
+use sockerless_control::images::Digest;
+use sockerless_control::images::remote::RegistrySettings;
+
+use super::archives::gzip;
+use super::pull::{layer, pull};
+use super::registry::Registry;
+use super::setup::{Place, place};
+
+/// A registry with an image `v1` of one layer that cannot be compressed, and that layer's path.
+async fn registry() -> (Registry, String, usize) {
+    let registry = Registry::start().await;
+    let noise: Vec<u8> = (0..400_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let layer = super::archives::Tar::new().file("noise", &noise).end();
+    let blob = gzip(&layer);
+    registry.image("v1", &[layer]);
+    let path = format!("/v2/r/blobs/{}", Digest::of(&blob));
+    (registry, path, blob.len())
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let waited = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited)
+        .await
+        .expect("it never came");
+}
+
+/// How many bytes of blobs are kept.
+fn kept(place: &Place) -> u64 {
+    fs::read_dir(place.folder.path().join("images/partial"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum()
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_made_again_from_there() {
+    let (registry, path, size) = registry().await;
+    registry.cut(&path, 3, 1000);
+    let name = format!("{}/r:v1", registry.address);
+    pull(&place(), &name).await.unwrap();
+    let asked = registry.asked();
+    for at in [1000, 2000, 3000] {
+        assert!(asked.contains(&format!("{path} from {at}")), "{asked:?}");
+    }
+    assert!(size > 4000);
+}
+
+#[tokio::test]
+async fn a_pull_that_was_given_up_goes_on_where_it_stopped() {
+    let (registry, path, size) = registry().await;
+    registry.stall(&path, size / 2);
+    let name = format!("{}/r:v1", registry.address);
+    let place = place();
+    tokio::select! {
+        pulled = pull(&place, &name) => panic!("{pulled:?}"),
+        () = until(|| kept(&place) >= size as u64 / 2) => {}
+    }
+    // What was begun is not taken for garbage.
+    place.images.collect_garbage().await.unwrap();
+    registry.release();
+    let begun = kept(&place);
+    registry.asked();
+    // The first one lets go of the part when it is dropped.
+    pull(&place, &name).await.unwrap();
+    let asked = registry.asked();
+    assert!(asked.contains(&format!("{path} from {begun}")), "{asked:?}");
+    assert!(!asked.contains(&path), "{asked:?}");
+    assert_eq!(kept(&place), 0);
+    assert_eq!(place.layers_of(&name).await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_who_want_the_same_fetch_it_once() {
+    let (registry, path, size) = registry().await;
+    let config = registry.config_path("v1");
+    registry.stall(&path, size / 2);
+    let name = format!("{}/r:v1", registry.address);
+    let place = place();
+    let release = async {
+        until(|| kept(&place) >= size as u64 / 2).await;
+        // The second has come as far.
+        until(|| registry.count(&config) == 2).await;
+        registry.release();
+    };
+    let (one, two, ()) = tokio::join!(pull(&place, &name), pull(&place, &name), release);
+    one.unwrap();
+    two.unwrap();
+    // Whoever waited asks only whether it may have it.
+    assert_eq!(registry.count(&path), 1, "{:?}", registry.asked());
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_fetched_again_in_the_middle() {
+    let (registry, _, _) = registry().await;
+    registry.want_tokens(1);
+    let name = format!("{}/r:v1", registry.address);
+    pull(&place(), &name).await.unwrap();
+    // For the manifest, the config and the layer.
+    assert_eq!(registry.tokens(), 3);
+}
+
+#[tokio::test]
+async fn what_was_kept_wrongly_is_fetched_anew() {
+    let (registry, path, size) = registry().await;
+    registry.stall(&path, size / 2);
+    let name = format!("{}/r:v1", registry.address);
+    let place = place();
+    tokio::select! {
+        pulled = pull(&place, &name) => panic!("{pulled:?}"),
+        () = until(|| kept(&place) >= size as u64 / 2) => {}
+    }
+    registry.release();
+    let folder = place.folder.path().join("images/partial");
+    let part = fs::read_dir(folder)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut bytes = fs::read(&part).unwrap();
+    bytes[7] ^= 1;
+    fs::write(&part, bytes).unwrap();
+    pull(&place, &name).await.unwrap();
+    assert_eq!(kept(&place), 0);
+}
+
+#[tokio::test]
+async fn mirrors_are_asked_first_and_the_fallback_when_docker_hub_throttles() {
+    let (mirror, hub, fallback) = (
+        Registry::start().await,
+        Registry::start().await,
+        Registry::start().await,
+    );
+    let settings = RegistrySettings {
+        hub: Some(hub.address.clone()),
+        mirrors: vec![format!("http://{}", mirror.address).parse().unwrap()],
+        hub_fallback: Some(format!("{}/docker", fallback.address)),
+        ..RegistrySettings::default()
+    };
+    let mut place = place();
+    place.images = place.images.clone().with_registries(settings);
+
+    // Neither has it: Docker Hub says why, and the fallback is not asked.
+    let error = pull(&place, "busybox").await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("manifest for busybox"),
+        "{error}"
+    );
+    assert!(
+        mirror
+            .asked()
+            .contains(&"/v2/library/busybox/manifests/latest".to_owned())
+    );
+    assert!(
+        hub.asked()
+            .contains(&"/v2/library/busybox/manifests/latest".to_owned())
+    );
+    assert_eq!(fallback.asked(), Vec::<String>::new());
+
+    // Docker Hub throttles: official images come from elsewhere, others do not.
+    let throttled = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"enough"}]}"#;
+    for repository in ["library/busybox", "somebody/busybox"] {
+        let path = format!("/v2/{repository}/manifests/latest");
+        hub.answer(&path, 429, "application/json", throttled);
+    }
+    let error = pull(&place, "somebody/busybox").await.unwrap_err();
+    assert_eq!(error.to_string(), "toomanyrequests: enough");
+    assert_eq!(error.status(), 429);
+    let error = pull(&place, "busybox").await.unwrap_err();
+    assert_eq!(error.to_string(), "toomanyrequests: enough");
+    let (_, manifest) = fallback.image("v1", &[layer("x")]);
+    let move_to = |from: &str, to: &str| fallback.copy(from, to);
+    for digest in [
+        &manifest["config"]["digest"],
+        &manifest["layers"][0]["digest"],
+    ] {
+        let digest = digest.as_str().unwrap();
+        move_to(
+            &format!("/v2/r/blobs/{digest}"),
+            &format!("/v2/docker/library/busybox/blobs/{digest}"),
+        );
+    }
+    move_to(
+        "/v2/r/manifests/v1",
+        "/v2/docker/library/busybox/manifests/latest",
+    );
+    pull(&place, "busybox").await.unwrap();
+    let image = place.layers_of("busybox").await.remove(0);
+    assert_eq!(fs::read(image.join("text")).unwrap(), b"x");
+}

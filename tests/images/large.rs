@@ -1,0 +1,56 @@
+//! An image that is larger than the memory it may take.
+
+use std::process::Command;
+
+use sockerless_tests::engines::free_port;
+use sockerless_tests::large;
+use sockerless_tests::scenario::Runtime;
+use sockerless_tests::subject::Subject;
+
+use super::{registry, registry_program};
+
+/// What the daemon may take, in KiB.
+const MEMORY_KIB: u64 = 256 * 1024;
+const LAYERS: u64 = 4;
+
+/// Loads, pushes, pulls back and saves an image of so many bytes.
+fn round_trip(bytes: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let address = free_port().unwrap();
+    let server = registry_program();
+    let _registry = registry(folder, address, "", &mut Command::new(server));
+    let subject = Subject::start(Runtime::Function);
+    let archive = large::archive(folder, LAYERS, bytes / LAYERS).unwrap();
+    subject.docker(&["load", "--quiet", "--input", archive.to_str().unwrap()]);
+    std::fs::remove_file(archive).unwrap();
+    let name = format!("{address}/large:v1");
+    subject.docker(&["tag", "large:v1", &name]);
+    subject.docker(&["push", "--quiet", &name]);
+    let id = subject.docker(&["image", "inspect", &name, "--format", "{{.Id}}"]);
+    subject.docker(&["rmi", &name, "large:v1"]);
+    subject.docker(&["pull", "--quiet", &name]);
+    assert_eq!(
+        subject.docker(&["image", "inspect", &name, "--format", "{{.Id}}"]),
+        id
+    );
+    let saved = folder.join("saved.tar");
+    subject.docker(&["save", "--output", saved.to_str().unwrap(), &name]);
+    assert!(saved.metadata().unwrap().len() > bytes);
+    let peak = subject.engine().peak_memory().unwrap();
+    println!("{bytes} bytes took {peak} KiB of memory");
+    assert!(peak < MEMORY_KIB, "{peak} KiB of memory");
+    subject.is_well();
+}
+
+#[test]
+fn an_image_of_200_mb_takes_less_memory_than_it_has() {
+    round_trip(200 << 20);
+}
+
+/// Of `make test-full`.
+#[test]
+#[ignore = "takes minutes and 10 GB of disk"]
+fn an_image_of_2_gb_takes_no_more() {
+    round_trip(2 << 30);
+}

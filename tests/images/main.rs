@@ -1,0 +1,51 @@
+//! Any image from anywhere: registries with TLS of a private authority, images that real
+//! tools made, images too large for memory. Only Sockerless is run here, with Debian's
+//! registry, skopeo, umoci and buildah beside it. Needs root.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+mod large;
+mod network;
+mod tls;
+mod tools;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sockerless_tests::engines::{run_script, start_registry};
+use sockerless_tests::process::Running;
+
+/// Starts a registry with its state below `folder`; `more` is added to its configuration.
+fn registry(folder: &Path, address: SocketAddr, more: &str, within: &mut Command) -> Running {
+    let name = format!("registry-{}", address.port());
+    let configuration = folder.join(format!("{name}.yml"));
+    let text = format!(
+        "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http:\n  addr: \"{address}\"\n{more}",
+        folder.join(&name).display()
+    );
+    std::fs::write(&configuration, text).unwrap();
+    start_registry(within.arg("serve").arg(configuration)).unwrap()
+}
+
+fn registry_program() -> PathBuf {
+    run_script("test-registry", &[]).unwrap().into()
+}
+
+/// Runs a program, which has to succeed; gives what it put out.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
