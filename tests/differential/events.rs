@@ -17,6 +17,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         end(),
         filters(),
         images(),
+        networks(),
+        volumes(),
         invalid(),
         leaves(),
     ]
@@ -233,6 +235,54 @@ fn filters() -> Scenario {
             count(&json!(["label=scenario=@N", "nonsense=x"])),
         ],
     )
+}
+
+/// What happens to a network, and to the containers in it.
+fn networks() -> Scenario {
+    let said = || {
+        past(
+            "--filter network=@N-net",
+            "{{.Type}} {{.Action}} {{.Actor.ID}} {{json .Actor.Attributes}} {{.Status}} {{.Scope}}",
+        )
+    };
+    Scenario::new(
+        "events-networks",
+        [
+            docker("network create @N-net").gives(0),
+            docker("run --detach --name @N busybox sleep 1000").gives(0),
+            docker("network connect @N-net @N").gives(0),
+            said(),
+            docker("network disconnect @N-net @N").gives(0),
+            docker("network connect @N-net @N").gives(0),
+            docker("kill @N").gives(0),
+            docker("rm @N").gives(0),
+            docker("network rm @N-net").gives(0),
+            said(),
+        ],
+    )
+}
+
+/// What happens to a volume, and to the containers that have it.
+fn volumes() -> Scenario {
+    let said = || {
+        past(
+            "--filter volume=@N-data",
+            "{{.Type}} {{.Action}} {{.Actor.ID}} {{json .Actor.Attributes}} {{.Status}} {{.Scope}}",
+        )
+    };
+    Scenario::new(
+        "events-volumes",
+        [
+            docker("volume create @N-data").gives(0),
+            docker("run --name @N --volume @N-data:/x:ro busybox true").gives(0),
+            docker("rm @N").gives(0),
+            docker("run --name @N --volume @N-data:/y busybox true").gives(0),
+            docker("rm @N").gives(0),
+            docker("volume rm @N-data").gives(0),
+            said(),
+        ],
+    )
+    .microvm_only()
 }
 
 fn images() -> Scenario {

@@ -256,7 +256,7 @@ impl<'a> Operation<'a> {
             Self::ImagePrune => images::prune::prune(context).await,
             Self::ContainerPrune => containers::prune::prune(context).await,
             Self::SystemDf => system::df::df(context).await,
-            Self::BuildPrune => system::build_prune::prune(context),
+            Self::BuildPrune => system::build_prune::prune(context).await,
             Self::VolumeList => volumes::list::list(context).await,
             Self::VolumeCreate => volumes::create::create(context).await,
             Self::VolumePrune => volumes::prune::prune(context).await,

@@ -16,12 +16,14 @@ use sockerless_shared::lifecycle;
 use sockerless_shared::protocol::control::{ControlToFrontend, Deed};
 use sockerless_shared::timestamp::Timestamp;
 
+use super::volumes::mounted;
 use super::{Control, EngineError};
 use crate::api::system::events::{Choice, line};
 use crate::store::answers::Meta;
 use crate::store::containers::Container;
 use crate::store::events::{Event, Kind, Logged, Subscription};
 use crate::store::execs::Exec;
+use crate::store::networks::{Driver, PREDEFINED};
 
 /// Labels of an object are told with its events up to so many bytes together, since an
 /// item of the log holds the events of a whole step.
@@ -88,6 +90,60 @@ pub fn of_volume<'a>(
     event(Kind::Volume, action, name, attributes, at)
 }
 
+/// An event of pruning objects of this kind, with how many bytes it freed.
+#[must_use]
+pub fn of_prune(kind: Kind, freed: u64, at: Timestamp) -> Event {
+    event(kind, "prune", "", [("reclaimed", freed.to_string())], at)
+}
+
+/// What a container that starts is given, or one that ended gives back: its volumes and its
+/// networks.
+fn of_belongings(container: &Container, begins: bool, at: Timestamp) -> Vec<Event> {
+    let id = ("container", container.id.to_string());
+    let driver = ("driver", "local".to_owned());
+    let volumes = mounted(container).map(|(mount, volume)| {
+        let (id, driver) = (id.clone(), driver.clone());
+        if !begins {
+            return of_volume("unmount", &volume.name, [id, driver], at);
+        }
+        let attributes = [
+            id,
+            driver,
+            ("destination", mount.target.clone()),
+            ("propagation", String::new()),
+            ("read/write", (!mount.read_only).to_string()),
+        ];
+        of_volume("mount", &volume.name, attributes, at)
+    });
+    let action = if begins { "connect" } else { "disconnect" };
+    let endpoints = container.networks.as_object().into_iter().flatten();
+    let networks = endpoints.map(|(name, endpoint)| {
+        let network = endpoint["NetworkID"].as_str().unwrap_or("");
+        of_network(
+            action,
+            network,
+            name,
+            driver_of(name),
+            Some(&container.id),
+            at,
+        )
+    });
+    if begins {
+        volumes.chain(networks).collect()
+    } else {
+        networks.chain(volumes).collect()
+    }
+}
+
+/// The driver of a network by its name: whoever makes one makes a bridge.
+fn driver_of(name: &str) -> &'static str {
+    PREDEFINED
+        .iter()
+        .find(|(predefined, _)| *predefined == name)
+        .map_or(Driver::Bridge, |(_, driver)| *driver)
+        .name()
+}
+
 /// An event of an image, of which `labels` are those of its configuration.
 #[must_use]
 pub fn of_image(
@@ -147,44 +203,48 @@ fn bounded<'a>(
     labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-/// What the lifecycle says, in Docker's words. The events of one step are a nanosecond apart,
-/// so that their order is in their times too.
+/// What the lifecycle says, in Docker's words, with what a start and an end do to the
+/// container's networks and volumes. The events of one step are a nanosecond apart, so that
+/// their order is in their times too.
 #[must_use]
 pub fn of_lifecycle(
     container: &Container,
     events: &[lifecycle::Event],
     now: Timestamp,
 ) -> Vec<Event> {
-    (0..)
-        .zip(events)
-        .map(|(number, event)| {
-            let at = now.plus(Duration::from_nanos(number));
-            let of = |action: &str| of_container(container, action, [], at);
-            match event {
-                lifecycle::Event::Start => of("start"),
-                lifecycle::Event::Die { code, duration_s } => {
-                    let attributes = [
-                        ("exitCode", code.to_string()),
-                        ("execDuration", duration_s.to_string()),
-                    ];
-                    of_container(container, "die", attributes, at)
-                }
-                lifecycle::Event::Oom => of("oom"),
-                lifecycle::Event::Kill { signal } => {
-                    let attributes = [("signal", signal.to_string())];
-                    of_container(container, "kill", attributes, at)
-                }
-                lifecycle::Event::Stop => of("stop"),
-                lifecycle::Event::Restart => of("restart"),
-                lifecycle::Event::Pause => of("pause"),
-                lifecycle::Event::Unpause => of("unpause"),
-                lifecycle::Event::Health(status) => {
-                    of(&format!("health_status: {}", status.name()))
-                }
-                lifecycle::Event::Destroy => of("destroy"),
+    let mut all = Vec::new();
+    for event in events {
+        let of = |action: &str| of_container(container, action, [], now);
+        all.push(match event {
+            lifecycle::Event::Start => {
+                all.extend(of_belongings(container, true, now));
+                of("start")
             }
-        })
-        .collect()
+            lifecycle::Event::Die { code, duration_s } => {
+                all.extend(of_belongings(container, false, now));
+                let attributes = [
+                    ("exitCode", code.to_string()),
+                    ("execDuration", duration_s.to_string()),
+                ];
+                of_container(container, "die", attributes, now)
+            }
+            lifecycle::Event::Oom => of("oom"),
+            lifecycle::Event::Kill { signal } => {
+                let attributes = [("signal", signal.to_string())];
+                of_container(container, "kill", attributes, now)
+            }
+            lifecycle::Event::Stop => of("stop"),
+            lifecycle::Event::Restart => of("restart"),
+            lifecycle::Event::Pause => of("pause"),
+            lifecycle::Event::Unpause => of("unpause"),
+            lifecycle::Event::Health(status) => of(&format!("health_status: {}", status.name())),
+            lifecycle::Event::Destroy => of("destroy"),
+        });
+    }
+    for (number, event) in (0..).zip(&mut all) {
+        event.at = now.plus(Duration::from_nanos(number));
+    }
+    all
 }
 
 /// An event of an exec. Docker names its command in some of them.

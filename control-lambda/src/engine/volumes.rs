@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use sockerless_shared::ids::{ContainerId, Namespace};
 
+use super::events::of_volume;
 use super::{Control, EngineError};
-use crate::ports::machine::MountSource;
+use crate::ports::machine::{Mount, MountSource, VolumeMount};
 use crate::store::containers::Container;
 
 /// Which containers use which volumes. A container uses what is mounted into it for as long
@@ -38,11 +39,16 @@ impl Users {
 
 /// A container's volumes: name, and whether nobody named it.
 fn volumes(container: &Container) -> impl Iterator<Item = (&str, bool)> {
+    mounted(container).map(|(_, volume)| (volume.name.as_str(), volume.anonymous))
+}
+
+/// A container's volumes, and how they are mounted.
+pub(crate) fn mounted(container: &Container) -> impl Iterator<Item = (&Mount, &VolumeMount)> {
     let machine = container.shape.machine.iter();
     machine
         .flat_map(|machine| &machine.mounts)
         .filter_map(|mount| match &mount.source {
-            MountSource::Volume(volume) => Some((volume.name.as_str(), volume.anonymous)),
+            MountSource::Volume(volume) => Some((mount, volume)),
             MountSource::Host { .. } | MountSource::Memory { .. } => None,
         })
 }
@@ -59,7 +65,16 @@ impl Control {
     ) -> Result<(), EngineError> {
         // The record last: what is left half-done can be done again.
         self.host.remove_volume(namespace, name).await?;
-        Ok(self.store.erase_volume(namespace, name).await?)
+        self.store.erase_volume(namespace, name).await?;
+        self.say_of_volume(namespace, "destroy", name).await;
+        Ok(())
+    }
+
+    /// Says that a volume was made, or removed.
+    pub(crate) async fn say_of_volume(&self, namespace: &Namespace, action: &str, name: &str) {
+        let driver = ("driver", "local".to_owned());
+        let event = of_volume(action, name, [driver], self.environment.now());
+        self.say_or_log(namespace, &[event]).await;
     }
 
     /// Removes the volumes that a container had, that nobody named, and that no other

@@ -42,6 +42,8 @@ pub enum Kind {
     Network,
     /// A volume.
     Volume,
+    /// What builds images.
+    Builder,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             Self::Image => "image",
             Self::Network => "network",
             Self::Volume => "volume",
+            Self::Builder => "builder",
         }
     }
 }

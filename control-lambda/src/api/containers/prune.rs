@@ -7,6 +7,8 @@ use super::size;
 use crate::api::prune::Choice;
 use crate::api::{ApiResult, Context, json};
 use crate::engine::EngineError;
+use crate::engine::events::of_prune;
+use crate::store::events::Kind;
 
 /// Removes the containers that do not run. Their volumes stay.
 ///
@@ -42,6 +44,8 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
             Err(error) => return Err(error.into()),
         }
     }
+    let event = of_prune(Kind::Container, freed, control.environment.now());
+    control.say_or_log(context.namespace, &[event]).await;
     let removed = (!removed.is_empty()).then_some(removed);
     json(
         200,

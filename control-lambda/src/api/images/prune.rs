@@ -4,12 +4,14 @@ use serde_json::{Value, json};
 use sockerless_shared::timestamp::Timestamp;
 
 use super::list::layer_sizes;
-use super::remove::lines;
+use super::remove::{events, lines};
 use super::{Users, release_unused};
 use crate::api::prune::Choice;
 use crate::api::{ApiError, ApiResult, Context, json};
+use crate::engine::events::of_prune;
 use crate::images::catalog::{CatalogError, ImageRecord};
 use crate::images::remove::{RemoveError, Removed, references};
+use crate::store::events::Kind;
 
 /// Removes the images that have no tag, or with the filter `dangling=false` all of which
 /// there are no containers.
@@ -45,7 +47,11 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
                 })
                 .await;
             match outcome {
-                Ok(mut lines) => removed.append(&mut lines),
+                Ok(mut lines) => {
+                    let events = events(image, &lines, now);
+                    control.say_or_log(context.namespace, &events).await;
+                    removed.append(&mut lines);
+                }
                 // A container uses it, or it went with another of its names.
                 Err(
                     RemoveError::LastName { .. }
@@ -65,6 +71,8 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
             Removed::Untagged(_) => None,
         })
         .sum();
+    let event = of_prune(Kind::Image, freed, now);
+    control.say_or_log(context.namespace, &[event]).await;
     let deleted = if removed.is_empty() {
         Value::Null
     } else {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sockerless_shared::timestamp::Timestamp;
 
 use super::{Users, release_unused};
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::engine::events::of_image;
+use crate::images::catalog::ImageRecord;
 use crate::images::remove::{RemoveError, Removed};
+use crate::store::events::Event;
 
 /// Removes a name, or an image with its names.
 ///
@@ -36,21 +39,26 @@ pub async fn remove(context: &Context<'_>, name: &str) -> ApiResult {
             RemoveError::Catalog(error) => error.into(),
             conflict => ApiError::new(409, conflict.to_string()),
         })?;
+    let events = events(&image, &removed, now);
+    control.say_or_log(context.namespace, &events).await;
+    json(200, &lines(&removed))
+}
+
+/// What Docker says of an image of which this was removed.
+pub(super) fn events(image: &ImageRecord, removed: &[Removed], now: Timestamp) -> Vec<Event> {
     let id = image.id.to_string();
-    let labels = image.labels.unwrap_or_default();
     let nothing = BTreeMap::new();
-    let events: Vec<_> = removed
+    let labels = image.labels.as_ref().unwrap_or(&nothing);
+    removed
         .iter()
         .filter_map(|line| match line {
             // Docker is silent about the digests by which an image was pulled.
             Removed::Untagged(name) if name.contains('@') => None,
-            Removed::Untagged(_) => Some(("untag", &labels)),
+            Removed::Untagged(_) => Some(("untag", labels)),
             Removed::Deleted(digest) => (*digest == image.id).then_some(("delete", &nothing)),
         })
         .map(|(action, labels)| of_image(action, &id, &id, labels, now))
-        .collect();
-    control.say_or_log(context.namespace, &events).await;
-    json(200, &lines(&removed))
+        .collect()
 }
 
 /// What was removed, as Docker lists it.

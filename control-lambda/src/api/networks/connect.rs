@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{endpoint, find};
+use super::{endpoint, find, say};
 use crate::api::containers::config::ENDPOINT;
 use crate::api::go_json::{self, Absent, Field, Kind};
 use crate::api::{ApiError, ApiResult, Context, containers, empty};
@@ -68,10 +68,14 @@ pub async fn connect(context: &Context<'_>, reference: &str) -> ApiResult {
             )));
         }
     }
-    put(context, &container, &network.name, &settings, |container| {
+    let answer = put(context, &container, &network.name, &settings, |container| {
         check(container, &network)
     })
-    .await
+    .await?;
+    if runs {
+        say(context, "connect", &network, Some(&container.id)).await;
+    }
+    Ok(answer)
 }
 
 /// Notes a container's place in a network. One that it has, and that is in use by no run,

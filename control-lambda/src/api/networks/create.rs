@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sockerless_shared::ids::NetworkId;
 
-use super::{ipam, options};
+use super::{ipam, options, say};
 use crate::api::containers::spec::string_map;
 use crate::api::go_json::{self, Absent, Field, Kind, member};
 use crate::api::swarm::NOT_A_MANAGER;
@@ -88,6 +88,7 @@ pub async fn create(context: &Context<'_>) -> ApiResult {
             .await?
         {
             Ok(()) => {
+                say(context, "create", &network, None).await;
                 let warning = options::warning(&network.options);
                 return json(201, &json!({ "Id": network.id, "Warning": warning }));
             }

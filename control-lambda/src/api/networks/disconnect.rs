@@ -1,6 +1,6 @@
 //! `POST /networks/{id}/disconnect` (Engine API, `NetworkDisconnect`).
 
-use super::find;
+use super::{find, say};
 use crate::api::go_json::{self, Absent, Field, Kind};
 use crate::api::{ApiError, ApiResult, Context, containers, empty};
 use crate::engine::networks::{Reach, reach};
@@ -56,7 +56,11 @@ pub async fn disconnect(context: &Context<'_>, reference: &str) -> ApiResult {
             )));
         }
     }
-    take(context, &container, &network.name).await
+    let answer = take(context, &container, &network.name).await?;
+    if runs {
+        say(context, "disconnect", &network, Some(&container.id)).await;
+    }
+    Ok(answer)
 }
 
 async fn take(context: &Context<'_>, container: &Container, name: &str) -> ApiResult {

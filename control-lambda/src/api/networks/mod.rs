@@ -16,9 +16,11 @@ pub mod prune;
 pub mod remove;
 
 use serde_json::{Map, Value, json};
+use sockerless_shared::ids::ContainerId;
 use sockerless_shared::lifecycle::Phase;
 
 use super::{ApiError, Context};
+use crate::engine::events::of_network;
 use crate::engine::networks::endpoint_id;
 use crate::store::containers::Container;
 use crate::store::networks::{FoundNetwork, Network, Subnet};
@@ -37,6 +39,21 @@ pub async fn find(context: &Context<'_>, reference: &str) -> Result<Network, Api
             format!("{count} matches found based on ID prefix: network {reference} is ambiguous"),
         )),
     }
+}
+
+/// Says what happened to a network, and to a container that runs in it.
+async fn say(context: &Context<'_>, action: &str, network: &Network, of: Option<&ContainerId>) {
+    let control = context.control;
+    let (id, driver) = (network.id.as_str(), network.driver.name());
+    let event = of_network(
+        action,
+        id,
+        &network.name,
+        driver,
+        of,
+        control.environment.now(),
+    );
+    control.say_or_log(context.namespace, &[event]).await;
 }
 
 /// A network as Docker shows it, with these containers.

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
-use super::is_active;
+use super::{is_active, say};
 use crate::api::prune::Choice;
 use crate::api::{ApiResult, Context, json};
+use crate::engine::events::of_prune;
+use crate::store::events::Kind;
 
 /// Removes the networks that no running container is in, but for those that are always there.
 ///
@@ -26,8 +28,14 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
             continue;
         }
         store.erase_network(context.namespace, &network).await?;
+        say(context, "destroy", &network, None).await;
         removed.push(network.name);
     }
+    let event = of_prune(Kind::Network, 0, context.control.environment.now());
+    context
+        .control
+        .say_or_log(context.namespace, &[event])
+        .await;
     let removed = (!removed.is_empty()).then_some(removed);
     json(200, &json!({ "NetworksDeleted": removed }))
 }

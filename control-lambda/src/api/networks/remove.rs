@@ -1,6 +1,6 @@
 //! `DELETE /networks/{id}` (Engine API, `NetworkDelete`).
 
-use super::{find, is_active};
+use super::{find, is_active, say};
 use crate::api::{ApiError, ApiResult, Context, empty};
 use crate::engine::networks::endpoint_id;
 
@@ -34,5 +34,6 @@ pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
         return Err(ApiError::new(403, message));
     }
     store.erase_network(context.namespace, &network).await?;
+    say(context, "destroy", &network, None).await;
     Ok(empty(204))
 }

@@ -5,6 +5,8 @@ use serde_json::json;
 use crate::api::images::time;
 use crate::api::query::go_quote;
 use crate::api::{ApiError, ApiResult, Context, json};
+use crate::engine::events::of_prune;
+use crate::store::events::Kind;
 
 /// Filters of BuildKit's cache records.
 const FILTERS: [&str; 11] = [
@@ -33,7 +35,7 @@ const BYTES: [&str; 4] = [
 ///
 /// # Errors
 /// 400 for what is no number, no filter, or no time.
-pub fn prune(context: &Context<'_>) -> ApiResult {
+pub async fn prune(context: &Context<'_>) -> ApiResult {
     let query = &context.query;
     let refuse = |message: String| Err(ApiError::new(400, message));
     for name in BYTES {
@@ -64,5 +66,8 @@ pub fn prune(context: &Context<'_>) -> ApiResult {
             }
         }
     }
+    let control = context.control;
+    let event = of_prune(Kind::Builder, 0, control.environment.now());
+    control.say_or_log(context.namespace, &[event]).await;
     json(200, &json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
 }

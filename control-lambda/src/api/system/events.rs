@@ -89,7 +89,7 @@ pub(crate) fn line(event: &Event) -> Vec<u8> {
     // What clients of before API 1.22 look at, for the kinds that there were.
     let old = match event.kind {
         Kind::Container | Kind::Image => true,
-        Kind::Network | Kind::Volume => false,
+        Kind::Network | Kind::Volume | Kind::Builder => false,
     };
     let image = event.attributes.get("image").map(String::as_str);
     let message = Message {
@@ -207,7 +207,7 @@ impl Choice {
     fn takes_image(&self, event: &Event) -> bool {
         let name = match event.kind {
             Kind::Image => "name",
-            Kind::Container | Kind::Network | Kind::Volume => "image",
+            Kind::Container | Kind::Network | Kind::Volume | Kind::Builder => "image",
         };
         let name = event.attributes.get(name).map_or("", String::as_str);
         let without_tag = |name: &str| {

@@ -116,6 +116,10 @@ pub(in crate::api) async fn ensure(
         .create_volume(context.namespace, &volume)
         .await?
     {
+        let name = &volume.name;
+        control
+            .say_of_volume(context.namespace, "create", name)
+            .await;
         return Ok(volume);
     }
     // Somebody else was quicker.

@@ -8,6 +8,8 @@ use crate::api::prune::Choice;
 use crate::api::query::{go_bool, go_quote};
 use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, json};
+use crate::engine::events::of_prune;
+use crate::store::events::Kind;
 
 /// Removes the volumes that no container uses: those that nobody named, or with the filter
 /// `all` every one.
@@ -39,6 +41,8 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
         freed += size;
         removed.push(volume.name);
     }
+    let event = of_prune(Kind::Volume, freed, control.environment.now());
+    control.say_or_log(context.namespace, &[event]).await;
     json(
         200,
         &json!({ "VolumesDeleted": removed, "SpaceReclaimed": freed }),
