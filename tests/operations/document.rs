@@ -58,7 +58,7 @@ fn write(rows: &[Row<'_>]) -> Result<String, String> {
            that, too, is in no swarm and has no plugins.\n\n\
          The columns are the runtimes on one machine. On AWS the same control plane answers, and\n\
          containers have the runtime `function` alone; the last column says what else is otherwise\n\
-         there. `make aws-path` is what has been tried of it.\n\n",
+         there. `make test-aws` is what has been tried of it.\n\n",
     );
     let is_served = |state: &State| matches!(state, State::Faithful | State::Differs(_));
     let served = |row: &&Row<'_>| is_served(&row.function) || is_served(&row.microvm);

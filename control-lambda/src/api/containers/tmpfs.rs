@@ -35,6 +35,9 @@ pub(super) fn merge(options: &str) -> Result<String, String> {
                 .find(|(on, off)| option == *on || option == *off)
                 .map(|(on, off)| vec![*on, *off])
                 .ok_or_else(invalid)?,
+            Some((name, _)) if !VALUES.contains(&name) => {
+                return Err(format!("invalid tmpfs option \"{name}\""));
+            }
             Some(_) => return Err(invalid()),
         };
         held.retain(|one| !replaces.contains(&one.split('=').next().unwrap_or(one)));
@@ -54,8 +57,10 @@ mod tests {
             merge("exec,size=1m,ro,size=2m"),
             Ok("nosuid,nodev,exec,ro,size=2m".to_owned())
         );
-        for bad in ["nosuch", "size", "mode=", "x=1"] {
+        for bad in ["nosuch", "size", "mode="] {
             assert_eq!(merge(bad), Err(format!("invalid tmpfs option \"{bad}\"")));
         }
+        let unknown = "invalid tmpfs option \"x\"".to_owned();
+        assert_eq!(merge("x=1"), Err(unknown));
     }
 }
