@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use sockerless_tests::scenario::Scenario;
+use sockerless_tests::scenario::{Runtime, Scenario};
 use sockerless_tests::suite::{Settings, Suite};
 
 use moves::Move;
@@ -41,6 +41,7 @@ fn number(name: &str) -> Result<Option<u64>, String> {
 /// What is played, under a name that no other run has had.
 struct Arena {
     suite: Suite,
+    runtime: Runtime,
     runs: AtomicU64,
 }
 
@@ -49,7 +50,7 @@ impl Arena {
     /// for (501), what comes after cannot be compared.
     fn play(&self, moves: &[Move]) -> Outcome {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        let steps = moves.iter().flat_map(moves::steps);
+        let steps = moves.iter().flat_map(|one| moves::steps(one, self.runtime));
         let scenario = Scenario::new(&format!("r{run}"), steps);
         match self.suite.run(&scenario) {
             Ok(()) => Outcome::Same,
@@ -100,7 +101,7 @@ fn try_seed(arena: &Arena, seed: u64, shrink: Duration) -> Result<bool, String> 
     let (moves, text) = least;
     let listed: Vec<_> = moves
         .iter()
-        .flat_map(moves::steps)
+        .flat_map(|one| moves::steps(one, arena.runtime))
         .map(|step| format!("  {}", step.title()))
         .collect();
     Err(format!(
@@ -122,6 +123,7 @@ fn check() -> Result<(), String> {
     };
     let arena = Arc::new(Arena {
         suite: Suite::new(settings)?,
+        runtime,
         runs: AtomicU64::new(0),
     });
     // The engines start with the first sequence, which therefore is not counted in.

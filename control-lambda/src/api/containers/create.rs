@@ -33,6 +33,24 @@ const MIB: i64 = 1024 * 1024;
 /// 400 for what is not valid, 404 for an unknown image, 409 for a name that is
 /// taken, 501 for what is not there yet.
 pub async fn create(context: &Context<'_>) -> ApiResult {
+    let result = create_checked(context).await;
+    let Err(error) = result else {
+        return result;
+    };
+    // What Docker finds when it has the name already, it answers with 500; it has not got so
+    // far where the name is taken.
+    let name = names::check(context.query.text("name"));
+    if error.status == 500
+        && let Ok(name) = name
+        && let store = &context.control.store
+        && let Some(_) = store.container_id_by_name(context.namespace, name).await?
+    {
+        return Err(names::conflict(context, name).await?);
+    }
+    Err(error)
+}
+
+async fn create_checked(context: &Context<'_>) -> ApiResult {
     let name = match context.query.text("name") {
         "" => None,
         name => Some(names::check(name)?.to_owned()),
