@@ -3,7 +3,7 @@
 #[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 mod support;
 
-use sockerless_shared::protocol::control::Report;
+use sockerless_shared::protocol::control::{Deed, Report};
 use sockerless_shared::protocol::grant::Operation;
 use sockerless_shared::protocol::invocation::Errand;
 use sockerless_shared::protocol::kept::Kept;
@@ -54,13 +54,23 @@ async fn visit(world: &World, operation: Operation, body: &[u8]) -> (u16, String
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
+/// What was done for the client is told, and then the end of the visit.
+async fn left_after(world: &World, expected: Deed) {
+    let report = world.report().await;
+    assert!(
+        matches!(&report, Report::Done { deed, .. } if *deed == expected),
+        "{report:?}"
+    );
+    assert_eq!(world.report().await, Report::Left);
+    world.answer().await;
+}
+
 /// The archive that a visit gives of a file with this content.
 async fn archive(world: &World, content: &str) -> Vec<u8> {
     run(world, &format!("printf {content} >/tmp/given"), false).await;
     let (status, body) = visit(world, get("/tmp/given"), b"").await;
     assert_eq!(status, 200);
-    assert_eq!(world.report().await, Report::Left);
-    world.answer().await;
+    left_after(world, Deed::ArchiveSent).await;
     body.into_bytes()
 }
 
@@ -106,8 +116,7 @@ async fn a_change_is_recorded_before_the_client_is_told_or_does_not_count() {
         ),
         "{report:?}"
     );
-    assert_eq!(world.report().await, Report::Left);
-    world.answer().await;
+    left_after(&world, Deed::ArchiveExtracted).await;
     let (out, _) = run(&world, "cat /tmp/old /tmp/given", true).await;
     assert_eq!(out, "old\nnew");
     world.gateway.refuse_changes();

@@ -215,7 +215,7 @@ pub fn of_lifecycle(
     let mut all = Vec::new();
     for event in events {
         let of = |action: &str| of_container(container, action, [], now);
-        all.push(match event {
+        let said = match event {
             lifecycle::Event::Start => {
                 all.extend(of_belongings(container, true, now));
                 of("start")
@@ -239,7 +239,8 @@ pub fn of_lifecycle(
             lifecycle::Event::Unpause => of("unpause"),
             lifecycle::Event::Health(status) => of(&format!("health_status: {}", status.name())),
             lifecycle::Event::Destroy => of("destroy"),
-        });
+        };
+        all.push(said);
     }
     for (number, event) in (0..).zip(&mut all) {
         event.at = now.plus(Duration::from_nanos(number));
