@@ -80,6 +80,7 @@ fn archive_errors() -> Scenario {
             api("GET /containers/@N-none/archive?path=/").gives(404),
             api("HEAD /containers/@N-none/archive?path=/").gives(404),
             api("GET /containers/@N/archive?path=/tmp/d/f/x").gives(500),
+            api("HEAD /containers/@N/archive?path=/tmp/d/f/x").gives(500),
             api("GET /containers/@N/archive?path=/tmp/d/f/").gives(500),
             api("GET /containers/@N/archive?path=/proc/1/environ").gives(404),
             put("?path=/nowhere", b"").gives(404),

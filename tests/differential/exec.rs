@@ -332,7 +332,7 @@ fn exec_terminal() -> Scenario {
             // Made with a terminal, started by a client that asks for none: in frames.
             api("POST /containers/@N/exec")
                 .json(
-                    &json!({"Cmd": ["sh", "-c", "tty; echo err >&2"], "Tty": true,
+                    &json!({"Cmd": ["sh", "-c", "[ -t 1 ] && echo terminal; echo err >&2"], "Tty": true,
                     "AttachStdout": true, "AttachStderr": true}),
                 )
                 .save("framed", "/Id")

@@ -82,6 +82,8 @@ fn push() -> Scenario {
             // From the one repository to the other, without being sent.
             api("POST /images/@R/@N/b/push?tag=latest").gives(200),
             docker("push --quiet @R/@N/b").gives(0),
+            // Whichever is listed first.
+            docker("image inspect @R/@N/a:v1 @R/@N/a:v2 --format '{{.Id}}'").gives(0),
             docker("images --digests @R/@N/a").table().sorted().gives(0),
             docker("rmi @R/@N/b").gives(0),
             docker("pull @R/@N/b").gives(0),

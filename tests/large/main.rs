@@ -98,3 +98,38 @@ fn a_million_lines_are_all_there_in_order() {
     );
     subject.is_well();
 }
+
+/// A record of the table takes no more than DynamoDB's; who brings more is told what to do.
+#[test]
+fn a_megabyte_of_arguments_gets_a_sentence() {
+    let subject = Subject::start(Runtime::Function);
+    // Nothing that could be packed.
+    let mut state = 1_u64;
+    let arguments: Vec<String> = (0..65_536)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            format!("{state:016x}")
+        })
+        .collect();
+    let mut command = vec!["echo".to_owned()];
+    command.extend(arguments);
+    let request = Request {
+        method: "POST".to_owned(),
+        target: "/v1.51/containers/create?name=large".to_owned(),
+        headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+        body: Some(
+            json!({"Image": "busybox", "Cmd": command})
+                .to_string()
+                .into_bytes(),
+        ),
+        chunked: false,
+    };
+    let (head, body) = fetch(subject.endpoint(), &request, LIMIT).unwrap();
+    let body = String::from_utf8_lossy(&body);
+    assert_eq!(head.status, 413, "{body}");
+    assert!(body.contains("put large values into the image"), "{body}");
+    assert_eq!(subject.docker(&["ps", "--all", "--quiet"]), "");
+    subject.is_well();
+}

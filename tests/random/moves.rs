@@ -212,7 +212,7 @@ fn create(one: &Move, name: &str, long: bool, runtime: Runtime) -> Step {
     }
     // One at a time: of two mistakes it is left to chance which is found first. A quarter are
     // as usual.
-    if one.second % 4 != 0 {
+    if !one.second.is_multiple_of(4) {
         let place = usize::from(one.first);
         let (pointer, values) = &oddities[place % oddities.len()];
         let value = &values[place / oddities.len() % values.len()];

@@ -10,6 +10,7 @@ use crate::engine::networks::NetworkError;
 use crate::images::catalog::CatalogError;
 use crate::images::store::StoreError as ImageStoreError;
 use crate::ports::function_host::HostError;
+use crate::ports::table::{MAX_BODY_BYTES, TableError};
 use crate::store::StoreError;
 
 /// A status and a sentence.
@@ -113,7 +114,18 @@ fn without_experimental(mut head: Head) -> Head {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::new(500, error.to_string())
+        match error {
+            StoreError::Table(TableError::TooLarge(bytes)) => Self::new(
+                413,
+                format!(
+                    "what is to be kept of this takes {bytes} bytes, and a record takes {MAX_BODY_BYTES} at most: \
+                     put large values into the image, or pass them on stdin"
+                ),
+            ),
+            StoreError::Table(_) | StoreError::Damaged { .. } | StoreError::Contended(_) => {
+                Self::new(500, error.to_string())
+            }
+        }
     }
 }
 
@@ -164,8 +176,8 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Host(error) => error.into(),
             EngineError::Guard(_) => Self::new(403, error.to_string()),
-            EngineError::Store(_)
-            | EngineError::Relay(_)
+            EngineError::Store(error) => error.into(),
+            EngineError::Relay(_)
             | EngineError::Blob(_)
             | EngineError::Job(_)
             | EngineError::Encoding(_) => Self::new(500, error.to_string()),

@@ -2,6 +2,7 @@
 //! run one beside the containers.
 
 use serde_json::{Value, json};
+use sockerless_shared::answer::Answer;
 
 use super::{ApiError, ApiResult, Context, json};
 
@@ -15,6 +16,8 @@ pub enum Plugins {
     List,
     /// One, by its name as Docker repeats it.
     One(String),
+    /// A newer version of one, whose name Docker repeats in a header too.
+    Upgrade(String),
     /// One that is not there yet.
     New,
 }
@@ -30,7 +33,7 @@ pub fn find(method: &str, segments: &[&str]) -> Option<Plugins> {
         ("GET", []) => Some(Plugins::List),
         ("GET", ["privileges"]) | ("POST", ["pull" | "create"]) => Some(Plugins::New),
         ("POST", [name @ .., "upgrade"]) if !name.is_empty() => {
-            Some(Plugins::One(tagged(&name.join("/"))))
+            Some(Plugins::Upgrade(tagged(&name.join("/"))))
         }
         ("GET", [name @ .., "json"])
         | ("POST", [name @ .., "enable" | "disable" | "push" | "set"])
@@ -53,12 +56,22 @@ pub fn answer(context: &Context<'_>, plugins: &Plugins) -> ApiResult {
             context.query.filters()?.only(&FILTERS)?;
             json(200, &json!([] as [Value; 0]))
         }
-        Plugins::One(name) => Err(ApiError::new(404, format!("plugin \"{name}\" not found"))),
+        Plugins::One(name) => Err(not_found(name)),
+        Plugins::Upgrade(name) => {
+            let mut response = not_found(name).into_response();
+            let header = ("Docker-Plugin-Name".to_owned(), name.clone());
+            response.head.headers.push(header);
+            Ok(Answer::Final(response))
+        }
         Plugins::New => Err(ApiError::not_implemented(
             "plugins are not possible with sockerless, which has nothing to run them beside its \
              containers: use what it has by itself",
         )),
     }
+}
+
+fn not_found(name: &str) -> ApiError {
+    ApiError::new(404, format!("plugin \"{name}\" not found"))
 }
 
 /// The name with the tag that an upgrade would ask a registry for.

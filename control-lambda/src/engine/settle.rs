@@ -218,10 +218,16 @@ fn removal_result(container: &Container, waiter: &Waiter) -> Vec<Part> {
     }
 }
 
-/// The body of a `wait`, whose head has been sent already. Its `Error` says why a
-/// container could not be started, as with Docker; of one that ran it says nothing:
-/// with it, clients would not take over the exit code.
-pub(crate) fn wait_result(container: &Container) -> Vec<Part> {
+/// The body of a `wait`, whose head has been sent already, for whoever waited for an exit.
+/// It has no `Error`: with it, clients would not take over the exit code.
+fn wait_result(container: &Container) -> Vec<Part> {
+    let exit = container.lifecycle.exit.as_ref();
+    wait_body(&json!({ "StatusCode": exit.map_or(0, |exit| exit.code) }))
+}
+
+/// The same for whoever asks when there is nothing to wait for. As with Docker, `Error` says
+/// then why a container could not be started.
+pub(crate) fn wait_result_at_once(container: &Container) -> Vec<Part> {
     let exit = container.lifecycle.exit.as_ref();
     let mut body = json!({ "StatusCode": exit.map_or(0, |exit| exit.code) });
     if container.lifecycle.phase == Phase::Created
@@ -230,6 +236,10 @@ pub(crate) fn wait_result(container: &Container) -> Vec<Part> {
     {
         body["Error"] = json!({ "Message": error });
     }
+    wait_body(&body)
+}
+
+fn wait_body(body: &serde_json::Value) -> Vec<Part> {
     vec![
         Part::Data {
             data: Bytes::from(format!("{body}\n")),

@@ -6,7 +6,7 @@ use sockerless_shared::lifecycle::Phase;
 use super::{await_event, find};
 use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, head};
-use crate::engine::settle::wait_result;
+use crate::engine::settle::wait_result_at_once;
 use crate::store::containers::Container;
 use crate::store::waiters::Wait;
 
@@ -48,7 +48,7 @@ pub async fn wait(context: &Context<'_>, reference: &str) -> ApiResult {
     match over {
         Some(container) if waiting.cancel(context, container).await? => {
             let mut first = vec![Part::Head(head)];
-            first.extend(wait_result(container));
+            first.extend(wait_result_at_once(container));
             let id = waiting.answer;
             Ok(Answer::Parts { id, first })
         }
