@@ -265,7 +265,7 @@ impl Control {
         if record.visit.is_some() {
             return self.visit_failed(run, &record, &end).await;
         }
-        self.commits_failed(run, "the container's environment ended meanwhile")
+        self.commits_failed(run, false, "the container's environment ended meanwhile")
             .await?;
         let Some((code, oom_killed, error)) = exit_by_platform(&end) else {
             return Ok(());

@@ -256,19 +256,42 @@ impl Control {
                     .await?;
             }
         }
-        self.commits_failed(run, &message).await?;
+        self.commits_failed(run, true, &message).await?;
         self.announce_gone(&record.namespace, &record.peer).await?;
         self.visit_over(run, record).await
     }
 
-    /// The commits that wait for a run whose agent will not answer any more.
-    pub(super) async fn commits_failed(&self, run: &RunId, why: &str) -> Result<(), EngineError> {
+    /// The commits that wait for a run whose agent will not answer any more. Of a container
+    /// that has ended meanwhile a visitor stores the layer, unless `run` was one.
+    pub(super) async fn commits_failed(
+        &self,
+        run: &RunId,
+        visited: bool,
+        why: &str,
+    ) -> Result<(), EngineError> {
         for (id, pending) in self.store.pending_commands(run).await? {
-            if pending.commit.is_some() {
-                self.carried_out(run, &pending, Some(why.to_owned()))
-                    .await?;
-                self.store.remove_command(run, id).await?;
+            let Some(commit) = &pending.commit else {
+                continue;
+            };
+            let found = self.store.container(&commit.namespace, &commit.container);
+            let ended = found
+                .await?
+                .map(|found| found.record)
+                .filter(|container| !visited && !container.lifecycle.is_live());
+            let why = match ended {
+                None => Some(why.to_owned()),
+                Some(container) => {
+                    let visit = RunId::from_random(self.environment.random());
+                    match Box::pin(self.visit_for_layer(&container, &visit, &pending)).await {
+                        Ok(()) => None,
+                        Err(error) => Some(error.to_string()),
+                    }
+                }
+            };
+            if let Some(why) = why {
+                self.carried_out(run, &pending, Some(why)).await?;
             }
+            self.store.remove_command(run, id).await?;
         }
         Ok(())
     }
