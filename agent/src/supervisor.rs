@@ -486,7 +486,8 @@ impl Run<'_> {
     }
 
     /// Reports the end of the run and waits for it to be recorded. Commands that
-    /// still come are answered: there is nothing left to command.
+    /// still come are answered: there is nothing left to command. But what the container wrote
+    /// is still there, and a commit that meets its end is carried out all the same.
     async fn record(&mut self, report: Report) -> Outcome {
         let recorded = self.link.report(report);
         tokio::pin!(recorded);
@@ -495,11 +496,15 @@ impl Run<'_> {
                 result = &mut recorded => {
                     return if result.is_ok() { Outcome::Finished } else { Outcome::Unrecorded };
                 }
-                Some(event) = self.wanted.recv() => {
-                    if let LinkEvent::Command(id, _) = event {
+                Some(event) = self.wanted.recv() => match event {
+                    LinkEvent::Command(id, Command::StoreLayer { upload_url }) => {
+                        self.store_layer(id, upload_url);
+                    }
+                    LinkEvent::Command(id, _) => {
                         self.link.done(id, Some("the container is not running".to_owned()));
                     }
-                }
+                    LinkEvent::Claimed | LinkEvent::NotOurs | LinkEvent::Disowned => {}
+                },
                 () = sleep_until(self.times.give_up) => return Outcome::Unrecorded,
             }
         }

@@ -3,7 +3,7 @@
 #[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 mod support;
 
-use sockerless_shared::protocol::control::{Deed, Report};
+use sockerless_shared::protocol::control::{Command, Deed, Report};
 use sockerless_shared::protocol::grant::Operation;
 use sockerless_shared::protocol::invocation::Errand;
 use sockerless_shared::protocol::kept::Kept;
@@ -156,4 +156,25 @@ async fn more_than_is_kept_is_told_by_its_size() {
     let (_, kept) = run(&world, script, false).await;
     let bytes = 200 * 1024 * 1024 + 1;
     assert_eq!(kept, Some(Kept::TooMuch { bytes, entries: 1 }));
+}
+
+/// The container's end is known to its agent, and not recorded yet, when the command comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_is_stored_although_the_container_ends_in_that_moment() {
+    let world = World::with_layers().await;
+    world.gateway.keep_back_exits(true);
+    world.invoke(sh("exit 3"));
+    assert_eq!(world.exited().await.0.code, 3);
+    let upload_url = format!("http://{}/blob", world.server.authority);
+    world
+        .gateway
+        .send_command(7, Command::StoreLayer { upload_url });
+    let stored = Report::LayerStored {
+        command: 7,
+        error: None,
+    };
+    assert_eq!(world.report().await, stored);
+    assert!(!world.server.blob().is_empty());
+    world.gateway.keep_back_exits(false);
+    assert!(world.answer().await.body.contains("finished"));
 }

@@ -57,6 +57,7 @@ struct State {
     refuse_all: bool,
     silent: bool,
     refuse_changes: bool,
+    keep_back_exits: bool,
     weather: Weather,
     agent: Option<Online>,
     clients: HashMap<ConnectionId, mpsc::UnboundedSender<String>>,
@@ -129,6 +130,11 @@ impl Gateway {
     /// Lets no change of files count.
     pub(crate) fn refuse_changes(&self) {
         self.state().refuse_changes = true;
+    }
+
+    /// Whether the end of a run is not acknowledged yet.
+    pub(crate) fn keep_back_exits(&self, keep: bool) {
+        self.state().keep_back_exits = keep;
     }
 
     /// Whether nothing is answered; datagrams pass.
@@ -344,8 +350,13 @@ impl Shared {
             AgentMessage::Report { seq, report } => {
                 let changes = matches!(report, Report::Changed { .. });
                 let refused = changes && state.refuse_changes;
+                let kept_back =
+                    state.keep_back_exits && matches!(report, Report::Exited { .. });
                 if state.seen_reports.insert((run.clone(), seq)) {
                     self.reports.send(report).unwrap();
+                }
+                if kept_back {
+                    return;
                 }
                 ControlToAgent::Ack {
                     seq,

@@ -64,6 +64,15 @@ impl World {
         Self::prepared("mount --bind /dev/null /dev/ptmx").await
     }
 
+    /// An agent that can tell what was written, a file `new`, from what the image has: nothing.
+    pub(crate) async fn with_layers() -> Self {
+        Self::prepared(
+            "mkdir /mnt/image /mnt/written; echo content >/mnt/written/new; \
+             exec 7</mnt/image 8</mnt/written 9</mnt/written; export SOCKERLESS_LAYERS=7,8,9",
+        )
+        .await
+    }
+
     /// An agent whose sandbox a shell script prepares.
     async fn prepared(script: &str) -> Self {
         let server = Server::start().await;

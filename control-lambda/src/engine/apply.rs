@@ -257,8 +257,16 @@ impl Control {
             return Box::pin(self.carried_out(run, &pending, None)).await;
         }
         let Some((id, record)) = self.store.add_command(run, &pending).await? else {
+            if pending.commit.is_some() {
+                let error = Some("the container was removed meanwhile".to_owned());
+                return Box::pin(self.carried_out(run, &pending, error)).await;
+            }
             return Ok(());
         };
+        if record.ended {
+            // Nobody will confirm it.
+            return self.commits_cut_short(run).await;
+        }
         if record.started
             && let Some(connection) = &record.connection
         {

@@ -265,10 +265,8 @@ impl Control {
         if record.visit.is_some() {
             return self.visit_failed(run, &record, &end).await;
         }
-        self.commits_failed(run, false, "the container's environment ended meanwhile")
-            .await?;
         let Some((code, oom_killed, error)) = exit_by_platform(&end) else {
-            return Ok(());
+            return self.commits_cut_short(run).await;
         };
         let at = self.environment.now();
         let input = Input::Ended {
@@ -285,10 +283,12 @@ impl Control {
             .apply(&record.namespace, &record.container, input)
             .await
         {
-            Ok(_) => self.announce_gone(&record.namespace, &record.peer).await,
-            Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
-            Err(error) => Err(error),
+            Ok(_) => self.announce_gone(&record.namespace, &record.peer).await?,
+            Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
+            Err(error) => return Err(error),
         }
+        // After its end is known, which is what a visitor can be sent for.
+        self.commits_cut_short(run).await
     }
 }
 

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use serde_json::json;
 use sockerless_shared::answer::{Head, Part};
-use sockerless_shared::ids::RunId;
+use sockerless_shared::ids::{AnswerId, RunId};
 use sockerless_shared::lifecycle::{Desired, Input, Phase, StartResult};
 use sockerless_shared::protocol::control::StartFailure;
+use sockerless_shared::protocol::grant::Operation;
 
 use super::events::of_container;
 use super::{Control, EngineError};
@@ -107,9 +108,47 @@ impl Control {
 
     pub(super) async fn end_agent_waiters(&self, container: &Container) -> Result<(), EngineError> {
         for waiter in self.store.waiters(&container.id, AGENTS).await? {
-            if self.store.take_waiter(&container.id, &waiter).await? {
-                self.deliver(&waiter.answer, vec![Part::End]).await?;
+            if !self.store.take_waiter(&container.id, &waiter).await? {
+                continue;
             }
+            match waiter.wait {
+                Wait::Agent { operation } if operation.is_of_files() => {
+                    self.visit_instead(container, waiter.answer, operation)
+                        .await?;
+                }
+                _ => self.deliver(&waiter.answer, vec![Part::End]).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a visitor do with a container's files what its agent did not come to.
+    async fn visit_instead(
+        &self,
+        container: &Container,
+        answer: AnswerId,
+        operation: Operation,
+    ) -> Result<(), EngineError> {
+        if matches!(container.lifecycle.phase, Phase::Removing | Phase::Dead) {
+            let message = format!("No such container: {}", container.id);
+            return self.deliver(&answer, error(404, &message)).await;
+        }
+        let run = RunId::from_random(self.environment.random());
+        let wait = Wait::Visit {
+            run: run.clone(),
+            operation,
+        };
+        let waiter = Waiter {
+            answer: answer.clone(),
+            wait,
+        };
+        self.store.add_waiter(&container.id, &waiter).await?;
+        let begun = Box::pin(self.visit(container, &run)).await;
+        if let Err(why) = begun
+            && self.store.take_waiter(&container.id, &waiter).await?
+        {
+            self.deliver(&answer, error(500, &why.to_string()))
+                .await?;
         }
         Ok(())
     }
@@ -188,9 +227,14 @@ impl Control {
     /// A run's invocation is over: whatever waited for that is done.
     pub(crate) async fn free_environment(&self, run: &RunId) -> Result<(), EngineError> {
         let changed = self.store.update_run(run, |run| run.ended = true).await?;
-        if let Some((record, ())) = changed
-            && record.orphaned
-        {
+        let Some((record, ())) = changed else {
+            return Ok(());
+        };
+        if record.visit.is_none() {
+            // Those that came between the word of the end and this; later ones see that it is over.
+            self.commits_cut_short(run).await?;
+        }
+        if record.orphaned {
             self.host.remove_writable(&record.container).await?;
             self.store.erase_run(run).await?;
         }

@@ -57,14 +57,19 @@ impl Control {
         run: &RunId,
         pending: &PendingCommand,
     ) -> Result<(), EngineError> {
-        self.begin_visit(container, run, Some(pending)).await
+        let Command::StoreLayer { upload_url } = &pending.command else {
+            let message = format!("{:?} stores no layer", pending.command);
+            return Err(EngineError::Encoding(message));
+        };
+        let layer = (upload_url.clone(), pending);
+        self.begin_visit(container, run, Some(layer)).await
     }
 
     async fn begin_visit(
         &self,
         container: &Container,
         run: &RunId,
-        layer: Option<&PendingCommand>,
+        layer: Option<(String, &PendingCommand)>,
     ) -> Result<(), EngineError> {
         let limit = match container.shape.runtime {
             Runtime::Function => self.config.function_time_limit,
@@ -78,16 +83,13 @@ impl Control {
         let credentials = self.new_run(container, run, deadline, Some(visit)).await?;
         let errand = match layer {
             None => Errand::Visit,
-            Some(pending) => {
-                let number = self.store.add_command(run, pending).await?;
-                match (&pending.command, number) {
-                    (Command::StoreLayer { upload_url }, Some((command, _))) => {
-                        Errand::StoreLayer {
-                            command,
-                            upload_url: upload_url.clone(),
-                        }
-                    }
-                    _ => Errand::Visit,
+            Some((upload_url, pending)) => {
+                let Some((command, _)) = self.store.add_command(run, pending).await? else {
+                    return Err(EngineError::NoSuchContainer(container.id.clone()));
+                };
+                Errand::StoreLayer {
+                    command,
+                    upload_url,
                 }
             }
         };
@@ -261,9 +263,15 @@ impl Control {
         self.visit_over(run, record).await
     }
 
+    /// The commits that wait for a run whose environment has ended.
+    pub(super) async fn commits_cut_short(&self, run: &RunId) -> Result<(), EngineError> {
+        self.commits_failed(run, false, "the container's environment ended meanwhile")
+            .await
+    }
+
     /// The commits that wait for a run whose agent will not answer any more. Of a container
     /// that has ended meanwhile a visitor stores the layer, unless `run` was one.
-    pub(super) async fn commits_failed(
+    async fn commits_failed(
         &self,
         run: &RunId,
         visited: bool,

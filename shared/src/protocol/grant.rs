@@ -148,6 +148,23 @@ impl Operation {
             | Self::Top { .. } => true,
         }
     }
+
+    /// Whether it is about the container's files alone, which are there without a process, too.
+    #[must_use]
+    pub const fn is_of_files(&self) -> bool {
+        match self {
+            Self::PathStat { .. }
+            | Self::ArchiveGet { .. }
+            | Self::ArchivePut { .. }
+            | Self::Export
+            | Self::Changes => true,
+            Self::Attach { .. }
+            | Self::Exec { .. }
+            | Self::Logs { .. }
+            | Self::Stats { .. }
+            | Self::Top { .. } => false,
+        }
+    }
 }
 
 /// A grant that cannot be accepted.

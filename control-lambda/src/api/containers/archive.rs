@@ -5,6 +5,7 @@
 //! The agent of the container's run answers all of them; of a container that does not run, one
 //! that is invoked for this alone.
 
+use sockerless_shared::answer::Answer;
 use sockerless_shared::ids::RunId;
 use sockerless_shared::protocol::grant::Operation;
 
@@ -86,10 +87,26 @@ fn path(context: &Context<'_>) -> Result<String, ApiError> {
 }
 
 async fn ask(context: &Context<'_>, container: &Container, operation: Operation) -> ApiResult {
-    if container.lifecycle.current_run().is_some() {
-        return open(context, container, None, operation).await;
-    }
     let control = context.control;
+    if let Some(run) = container.lifecycle.current_run() {
+        let answer = open(context, container, None, operation.clone()).await?;
+        let Answer::Parts { first, .. } = &answer else {
+            return Ok(answer);
+        };
+        if first.is_empty() {
+            // Whoever ends the wait has it visited, too.
+            return Ok(answer);
+        }
+        // An agent whose end was recorded before it promised this stream does not wait for it.
+        let found = control.store.container(context.namespace, &container.id);
+        let lives = found.await?.is_none_or(|found| {
+            let current = found.record.lifecycle.current_run();
+            current.is_some_and(|current| current.id == run.id)
+        });
+        if lives {
+            return Ok(answer);
+        }
+    }
     let run = RunId::from_random(control.environment.random());
     let wait = Wait::Visit {
         run: run.clone(),
