@@ -1,16 +1,18 @@
 //! The container's healthcheck: probes, run beside its process for as long as that runs.
 //!
-//! The control plane is told when the verdict is another, and at the run's end what the
-//! last probes said; a probe that changes nothing costs no message.
+//! The control plane is told what each probe said, one after another: the next when the one
+//! before has been acknowledged, so that however short the interval, no more is said than the
+//! link carries. What it has not acknowledged at the run's end it is told with that.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
-use sockerless_shared::health::{Health, Healthcheck, MAX_OUTPUT_BYTES, ProbeResult};
+use sockerless_shared::health::{Health, Healthcheck, MAX_OUTPUT_BYTES, MAX_RESULTS, ProbeResult};
 use sockerless_shared::protocol::control::Report;
 use sockerless_shared::timestamp::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -19,7 +21,7 @@ use crate::container::{Container, READ_BYTES};
 use crate::process::failure::exec_sentence;
 use crate::process::launch::{Launched, Outputs, Role, launch};
 use crate::process::stdio::Output;
-use crate::relay::Link;
+use crate::relay::{Link, Unrecorded};
 
 /// How long after a probe's exit its output may still come, from what it left running.
 const OUTPUT_AFTER_EXIT: Duration = Duration::from_secs(2);
@@ -40,7 +42,53 @@ struct Switch {
 pub(crate) struct Prober {
     switch: watch::Sender<Switch>,
     known: watch::Receiver<Health>,
-    task: JoinHandle<()>,
+    untold: Arc<Untold>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// What the control plane has not acknowledged: the verdict after each probe, with its result
+/// alone, oldest first; at most [`MAX_RESULTS`].
+#[derive(Debug, Default)]
+struct Untold {
+    verdicts: Mutex<VecDeque<Health>>,
+    more: Notify,
+}
+
+impl Untold {
+    fn verdicts(&self) -> MutexGuard<'_, VecDeque<Health>> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, verdict: Health) {
+        let mut verdicts = self.verdicts();
+        if verdicts.len() == MAX_RESULTS {
+            verdicts.pop_front();
+        }
+        verdicts.push_back(verdict);
+        drop(verdicts);
+        self.more.notify_one();
+    }
+
+    /// Tells one after another for as long as the link is there.
+    async fn tell(self: Arc<Self>, link: Link) {
+        loop {
+            let next = self.verdicts().front().cloned();
+            let Some(health) = next else {
+                self.more.notified().await;
+                continue;
+            };
+            let told = health.clone();
+            match link.report(Report::Health { health }).await {
+                Ok(()) | Err(Unrecorded::Refused(_)) => {}
+                Err(Unrecorded::Closed) => return,
+            }
+            // It is gone already if there was too much to tell meanwhile.
+            let mut verdicts = self.verdicts();
+            if verdicts.front() == Some(&told) {
+                verdicts.pop_front();
+            }
+        }
+    }
 }
 
 impl Prober {
@@ -53,9 +101,11 @@ impl Prober {
         let check = container.spec.healthcheck.clone()?;
         let (switch, switched) = watch::channel(Switch { on: true, offs: 0 });
         let (learned, known) = watch::channel(Health::starting(None));
+        let untold = Arc::new(Untold::default());
+        let telling = tokio::spawn(Arc::clone(&untold).tell(link.clone()));
         let probing = Probing {
             container: Arc::clone(container),
-            link: link.clone(),
+            untold: Arc::clone(&untold),
             check,
             started,
             switched,
@@ -64,7 +114,8 @@ impl Prober {
         Some(Self {
             switch,
             known,
-            task: tokio::spawn(probing.run()),
+            untold,
+            tasks: [tokio::spawn(probing.run()), telling],
         })
     }
 
@@ -76,17 +127,23 @@ impl Prober {
         });
     }
 
-    /// Ends. What the last probes said.
+    /// Ends. The last verdict, with the results that the control plane may not know.
     pub(crate) async fn end(self) -> Health {
-        self.task.abort();
-        let _ = self.task.await;
-        self.known.borrow().clone()
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        let untold = self.untold.verdicts();
+        Health {
+            results: untold.iter().flat_map(|h| h.results.clone()).collect(),
+            ..self.known.borrow().clone()
+        }
     }
 }
 
 struct Probing {
     container: Arc<Container>,
-    link: Link,
+    untold: Arc<Untold>,
     check: Healthcheck,
     started: Timestamp,
     switched: watch::Receiver<Switch>,
@@ -122,12 +179,11 @@ impl Probing {
                 self.learned.send_replace(known.unwatched());
                 continue;
             };
-            let health = known.with(&self.check, self.started, result);
-            if health.status != known.status {
-                drop(self.link.report(Report::Health {
-                    health: health.clone(),
-                }));
-            }
+            let health = known.with(&self.check, self.started, result.clone());
+            self.untold.add(Health {
+                results: vec![result],
+                ..health.clone()
+            });
             self.learned.send_replace(health);
         }
     }
@@ -137,23 +193,28 @@ impl Probing {
         let status = self.learned.borrow().status;
         sleep(self.check.pause(status, self.started, clock::now())).await;
         let start = clock::now();
-        let (exit_code, output) = probe(&self.container, &self.check).await;
+        let (exit_code, output, started) = match probe(&self.container, &self.check).await {
+            Ok((code, output)) => (code, output, true),
+            Err(why) => (NO_CODE, why, false),
+        };
         ProbeResult {
             start,
             end: clock::now(),
             exit_code,
             output,
+            started,
         }
     }
 }
 
 /// Runs one probe; its exit code, and what it put out or why it has none.
-async fn probe(container: &Container, check: &Healthcheck) -> (i32, String) {
+///
+/// # Errors
+/// When it cannot be started; why.
+async fn probe(container: &Container, check: &Healthcheck) -> Result<(i32, String), String> {
     let confinement = &container.spec.confinement;
-    let launched = match launch(&check.probe, confinement, Role::Exec, &container.reaper) {
-        Ok(launched) => launched,
-        Err(failure) => return (NO_CODE, exec_sentence(&failure)),
-    };
+    let launched = launch(&check.probe, confinement, Role::Exec, &container.reaper)
+        .map_err(|failure| exec_sentence(&failure))?;
     let Launched {
         pid, exit, outputs, ..
     } = launched;
@@ -181,7 +242,7 @@ async fn probe(container: &Container, check: &Healthcheck) -> (i32, String) {
     let all_read = async { while readers.join_next().await.is_some() {} };
     let _ = timeout(OUTPUT_AFTER_EXIT, all_read).await;
     let said = lock(&said).text();
-    match code {
+    Ok(match code {
         Some(code) => (code, said),
         None => {
             let limit = go_duration(check.timeout());
@@ -192,7 +253,7 @@ async fn probe(container: &Container, check: &Healthcheck) -> (i32, String) {
             }
             (NO_CODE, why)
         }
-    }
+    })
 }
 
 /// A probe's process group, which ends with this.

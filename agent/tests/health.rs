@@ -24,7 +24,7 @@ fn probed(main: &str, probe: &str) -> ContainerSpec {
 }
 
 #[allow(clippy::panic)]
-async fn verdict(world: &World) -> Health {
+async fn probe(world: &World) -> Health {
     loop {
         match world.report().await {
             Report::Health { health } => return health,
@@ -34,40 +34,69 @@ async fn verdict(world: &World) -> Health {
     }
 }
 
+/// What is told when the verdict is this.
+async fn verdict(world: &World, status: HealthStatus) -> Health {
+    loop {
+        let health = probe(world).await;
+        if health.status == status {
+            return health;
+        }
+    }
+}
+
 #[allow(clippy::panic)]
 async fn last_words(world: &World) -> Health {
-    match world.report().await {
-        Report::Exited {
-            health: Some(health),
-            ..
-        } => health,
-        other => panic!("not the end of a probed run: {other:?}"),
+    loop {
+        match world.report().await {
+            Report::Exited {
+                health: Some(health),
+                ..
+            } => return health,
+            Report::Health { .. } => {}
+            other => panic!("not the end of a probed run: {other:?}"),
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_verdict_is_told_when_it_changes_and_the_last_results_at_the_end() {
+async fn what_each_probe_says_is_told_once_and_in_order() {
     let world = World::new().await;
-    // Its fifth probe begins to succeed, its tenth ends the container.
+    // Its fifth probe begins to succeed.
     let count = "n=$(cat /tmp/n 2>/dev/null || echo 0); n=$((n+1)); echo $n >/tmp/n; echo probe $n; \
-                 [ $n -lt 10 ] || touch /tmp/over; [ $n -ge 5 ]";
+                 [ $n -ge 5 ]";
+    world.invoke(probed("sleep 1000", count));
+    for (number, status, failures) in [
+        (1, HealthStatus::Starting, 1),
+        (2, HealthStatus::Unhealthy, 2),
+        (3, HealthStatus::Unhealthy, 3),
+        (4, HealthStatus::Unhealthy, 4),
+        (5, HealthStatus::Healthy, 0),
+        (6, HealthStatus::Healthy, 0),
+    ] {
+        let health = probe(&world).await;
+        assert_eq!((health.status, health.failing_streak), (status, failures));
+        let said: Vec<_> = health.results.iter().map(|r| r.output.clone()).collect();
+        assert_eq!(said, [format!("probe {number}\n")]);
+    }
+    world.command(Command::Kill { signal: 9 }).await;
+    assert_eq!(last_words(&world).await.status, HealthStatus::Healthy);
+    assert!(world.answer().await.body.contains("finished"));
+}
+
+/// Of what was said meanwhile the last results are told with the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_acknowledged_is_told_at_the_end() {
+    let world = World::new().await;
+    // Its eleventh probe ends the container, and never ends itself.
+    let count = "n=$(cat /tmp/n 2>/dev/null || echo 0); n=$((n+1)); echo $n >/tmp/n; echo probe $n; \
+                 [ $n -lt 11 ] || { touch /tmp/over; sleep 1000; }";
     world.invoke(probed("until [ -e /tmp/over ]; do sleep 0.01; done", count));
-    let unhealthy = verdict(&world).await;
-    assert_eq!(unhealthy.status, HealthStatus::Unhealthy);
-    assert_eq!(unhealthy.failing_streak, 2);
-    let said: Vec<_> = unhealthy
-        .results
-        .iter()
-        .map(|r| r.output.as_str())
-        .collect();
-    assert_eq!(said, ["probe 1\n", "probe 2\n"]);
-    let healthy = verdict(&world).await;
-    assert_eq!(healthy.status, HealthStatus::Healthy);
-    assert_eq!(healthy.results.last().unwrap().output, "probe 5\n");
-    // Nothing is said of the probes between.
+    assert_eq!(probe(&world).await.results[0].output, "probe 1\n");
+    world.gateway.keep_back_health(true);
     let last = last_words(&world).await;
-    assert_eq!(last.results.len(), 5);
-    assert!(last.results.iter().all(|result| result.exit_code == 0));
+    let said: Vec<_> = last.results.iter().map(|r| r.output.as_str()).collect();
+    let expected: Vec<_> = (6..=10).map(|n| format!("probe {n}\n")).collect();
+    assert_eq!(said, expected);
     assert!(world.answer().await.body.contains("finished"));
 }
 
@@ -83,13 +112,14 @@ async fn a_probe_that_takes_too_long_is_ended() {
         check.retries = 1;
     }
     world.invoke(spec);
-    let health = verdict(&world).await;
+    let health = verdict(&world, HealthStatus::Unhealthy).await;
     let result = health.results.last().unwrap();
     assert_eq!(result.exit_code, -1);
     assert_eq!(
         result.output,
         "Health check exceeded timeout (300ms): slow\n"
     );
+    assert!(result.started);
     world.command(Command::Kill { signal: 9 }).await;
     last_words(&world).await;
 }
@@ -98,11 +128,11 @@ async fn a_probe_that_takes_too_long_is_ended() {
 async fn nobody_probes_while_that_is_switched_off() {
     let world = World::new().await;
     world.invoke(probed("sleep 1000", "echo >>/tmp/probes"));
-    assert_eq!(verdict(&world).await.status, HealthStatus::Healthy);
+    verdict(&world, HealthStatus::Healthy).await;
     world.command(Command::Probe { on: false }).await;
     world.command(Command::Probe { on: true }).await;
     // Unhealthy meanwhile, as the control plane knows; healthy again by the next probe.
-    assert_eq!(verdict(&world).await.status, HealthStatus::Healthy);
+    verdict(&world, HealthStatus::Healthy).await;
     world.command(Command::Kill { signal: 9 }).await;
     last_words(&world).await;
 }

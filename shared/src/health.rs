@@ -98,6 +98,35 @@ pub struct ProbeResult {
     pub exit_code: i32,
     /// The beginning of its output, or why there was no exit code.
     pub output: String,
+    /// Whether there was a process at all.
+    #[serde(default = "usual")]
+    pub started: bool,
+}
+
+/// A probe is a process, unless it is said that it was none.
+const fn usual() -> bool {
+    true
+}
+
+/// What Docker's events say that a probe ended with which took too long (Engine 28).
+const TOOK_TOO_LONG: i32 = 127;
+
+impl ProbeResult {
+    /// The exit code that Docker's events tell of: of a probe that could not be started, none.
+    #[must_use]
+    pub fn told_code(&self) -> Option<i32> {
+        self.started.then_some(if self.took_too_long() {
+            TOOK_TOO_LONG
+        } else {
+            self.exit_code
+        })
+    }
+
+    /// Whether its time was over before it ended.
+    #[must_use]
+    pub const fn took_too_long(&self) -> bool {
+        self.started && self.exit_code < 0
+    }
 }
 
 impl Health {
@@ -158,6 +187,14 @@ impl Health {
         self
     }
 
+    /// Those of its results that are not among what was known `before`, oldest first.
+    pub fn news<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a ProbeResult> {
+        let last = before.results.last().map(|result| result.end);
+        self.results
+            .iter()
+            .filter(move |result| Some(result.end) > last)
+    }
+
     /// Whether this was known before `other` was.
     #[must_use]
     pub fn is_older_than(&self, other: &Self) -> bool {
@@ -195,6 +232,7 @@ mod tests {
             end: Timestamp::from_nanos(at + 1),
             exit_code,
             output: String::new(),
+            started: true,
         }
     }
 
@@ -244,6 +282,34 @@ mod tests {
         assert_eq!(starts, [5, 6, 7, 8, 9]);
         assert!(Health::starting(None).is_older_than(&health));
         assert_eq!(Health::starting(Some(&health)).results, health.results);
+    }
+
+    #[test]
+    fn what_is_new_is_told_apart_from_what_was_known() {
+        let known = |ats: &[i64]| Health {
+            results: ats.iter().map(|at| result(*at, 0)).collect(),
+            ..Health::starting(None)
+        };
+        let news = |after: &[i64], before: &[i64]| -> Vec<i64> {
+            let (after, before) = (known(after), known(before));
+            after.news(&before).map(|r| r.start.nanos()).collect()
+        };
+        assert_eq!(news(&[10, 20], &[]), [10, 20]);
+        assert_eq!(news(&[10, 20], &[10]), [20]);
+        assert_eq!(news(&[30], &[10, 20]), [30]);
+        // Told again.
+        assert_eq!(news(&[20], &[10, 20]), [0; 0]);
+    }
+
+    #[test]
+    fn events_tell_another_code_of_a_probe_that_took_too_long() {
+        assert_eq!(result(1, 3).told_code(), Some(3));
+        assert_eq!(result(1, -1).told_code(), Some(127));
+        let nothing = ProbeResult {
+            started: false,
+            ..result(1, -1)
+        };
+        assert_eq!((nothing.told_code(), nothing.took_too_long()), (None, false));
     }
 
     #[test]

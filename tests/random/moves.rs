@@ -228,8 +228,7 @@ fn create(one: &Move, name: &str, long: bool, runtime: Runtime) -> Step {
 /// not: a working folder that is a file (the Engine notices when it creates), a mount without
 /// a source or a target, or a relative tmpfs, beside another mistake (the Engine finds the
 /// mount first), the log driver
-/// `none` with an attach that wants the history, a bad `max-file` with a look at the logs, an
-/// exposed port without a protocol or number (the Engine shows one once it runs).
+/// `none` with an attach that wants the history, a bad `max-file` with a look at the logs.
 fn oddities(long: bool) -> Vec<(&'static str, Vec<Value>)> {
     let mut all = vec![
         (
@@ -311,7 +310,12 @@ fn oddities(long: bool) -> Vec<(&'static str, Vec<Value>)> {
         ),
         (
             "ExposedPorts",
-            vec![json!({"80/tcp": {}}), json!({"80-82/udp": {}}), json!([])],
+            vec![
+                json!({"80/tcp": {}}),
+                json!({"80-82/udp": {}}),
+                json!({"80": {}, "81/x": {}, "": {}}),
+                json!([]),
+            ],
         ),
         ("OpenStdin", vec![json!(true), json!("yes")]),
         ("Volumes", vec![json!([])]),

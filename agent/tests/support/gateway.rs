@@ -58,6 +58,7 @@ struct State {
     silent: bool,
     refuse_changes: bool,
     keep_back_exits: bool,
+    keep_back_health: bool,
     weather: Weather,
     agent: Option<Online>,
     clients: HashMap<ConnectionId, mpsc::UnboundedSender<String>>,
@@ -135,6 +136,11 @@ impl Gateway {
     /// Whether the end of a run is not acknowledged yet.
     pub(crate) fn keep_back_exits(&self, keep: bool) {
         self.state().keep_back_exits = keep;
+    }
+
+    /// Whether what probes say is not acknowledged.
+    pub(crate) fn keep_back_health(&self, keep: bool) {
+        self.state().keep_back_health = keep;
     }
 
     /// Whether nothing is answered; datagrams pass.
@@ -350,8 +356,11 @@ impl Shared {
             AgentMessage::Report { seq, report } => {
                 let changes = matches!(report, Report::Changed { .. });
                 let refused = changes && state.refuse_changes;
-                let kept_back =
-                    state.keep_back_exits && matches!(report, Report::Exited { .. });
+                let kept_back = match report {
+                    Report::Exited { .. } => state.keep_back_exits,
+                    Report::Health { .. } => state.keep_back_health,
+                    _ => false,
+                };
                 if state.seen_reports.insert((run.clone(), seq)) {
                     self.reports.send(report).unwrap();
                 }

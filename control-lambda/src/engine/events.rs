@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use sockerless_shared::answer::Part;
 use sockerless_shared::ids::{AnswerId, ContainerId, ExecId, Namespace, RunId};
 use sockerless_shared::lifecycle;
@@ -18,6 +19,7 @@ use sockerless_shared::timestamp::Timestamp;
 
 use super::volumes::mounted;
 use super::{Control, EngineError};
+use crate::api::containers::spec::container_spec;
 use crate::api::system::events::{Choice, line};
 use crate::store::answers::Meta;
 use crate::store::containers::Container;
@@ -203,9 +205,13 @@ fn bounded<'a>(
     labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
+/// How long after a probe's begin its events are told with their own times. Later ones would be
+/// missed by those who listen, who have been given newer items (see [`crate::store::events`]).
+const PROBE_DELAY: Duration = Duration::from_secs(5);
+
 /// What the lifecycle says, in Docker's words, with what a start and an end do to the
 /// container's networks and volumes. The events of one step are a nanosecond apart, so that
-/// their order is in their times too.
+/// their order is in their times too; those of probes have the probes' times.
 #[must_use]
 pub fn of_lifecycle(
     container: &Container,
@@ -238,27 +244,64 @@ pub fn of_lifecycle(
             lifecycle::Event::Pause => of("pause"),
             lifecycle::Event::Unpause => of("unpause"),
             lifecycle::Event::Health(status) => of(&format!("health_status: {}", status.name())),
+            lifecycle::Event::ProbeBegun { at } => {
+                let command = probe_command(container);
+                let told = told_at(*at, now);
+                let id = ("execID", probe_id(container, *at));
+                let action = format!("exec_create: {command}");
+                all.push(of_container(container, action, [id.clone()], told));
+                of_container(container, format!("exec_start: {command}"), [id], told)
+            }
+            lifecycle::Event::ProbeDied { begun, at, code } => {
+                let attributes = [
+                    ("execID", probe_id(container, *begun)),
+                    ("exitCode", code.to_string()),
+                ];
+                of_container(container, "exec_die", attributes, told_at(*at, now))
+            }
             lifecycle::Event::Destroy => of("destroy"),
         };
         all.push(said);
     }
     for (number, event) in (0..).zip(&mut all) {
-        event.at = now.plus(Duration::from_nanos(number));
+        event.at = event.at.plus(Duration::from_nanos(number));
     }
     all
+}
+
+/// When something of a probe is said to have happened: then, if that is neither long ago nor,
+/// by an agent's clock that is ahead, yet to come.
+fn told_at(at: Timestamp, now: Timestamp) -> Timestamp {
+    if now.since(at) > PROBE_DELAY {
+        now
+    } else {
+        at.min(now)
+    }
+}
+
+/// The id of a probe as an exec; always the same.
+fn probe_id(container: &Container, begun: Timestamp) -> String {
+    let text = format!("probe of {} at {}", container.id, begun.nanos());
+    hex::encode(Sha256::digest(text))
+}
+
+fn probe_command(container: &Container) -> String {
+    let check = container_spec(container).healthcheck;
+    check.map_or_else(String::new, |check| command(&check.probe.args))
+}
+
+/// A command as Docker's events show it.
+fn command(args: &[String]) -> String {
+    let (program, arguments) = args
+        .split_first()
+        .map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
+    format!("{program} {}", arguments.join(" "))
 }
 
 /// An event of an exec. Docker names its command in some of them.
 #[must_use]
 pub fn of_exec(container: &Container, exec: &Exec, event: ExecEvent, at: Timestamp) -> Event {
-    let command = || {
-        let (program, arguments) = exec
-            .process
-            .args
-            .split_first()
-            .map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
-        format!("{program} {}", arguments.join(" "))
-    };
+    let command = || command(&exec.process.args);
     let id = ("execID", exec.id.to_string());
     match event {
         ExecEvent::Create => {

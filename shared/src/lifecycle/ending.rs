@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::input::{Effect, Event, Refusal, StartResult};
 use super::restart::Restarts;
 use super::state::{Cause, Desired, Evidence, Exit, Lifecycle, Phase, Run};
-use super::step::{SIGKILL, Stepped, begin, present_run, start_events};
+use super::step::{SIGKILL, Stepped, begin, present_run, probe_events, start_events};
 use crate::health::Health;
 use crate::ids::RunId;
 use crate::protocol::control::StartFailure;
@@ -122,6 +122,9 @@ pub(super) fn end_run(
                 })));
             }
         }
+    }
+    if let (Some(last), Some(known)) = (&health, &state.health) {
+        effects.extend(probe_events(known, last));
     }
     let lasted = exit.at.since(run.started_at.unwrap_or(run.requested_at));
     effects.extend(end_events(state, &exit, grace_over, lasted));

@@ -69,7 +69,7 @@ pub enum Input {
     Health {
         /// Which run.
         run: RunId,
-        /// What is known now.
+        /// The verdict now, with the results that are new.
         health: Health,
     },
     /// The restart that its policy wants is due.
@@ -208,6 +208,20 @@ pub enum Event {
     Unpause,
     /// `health_status`
     Health(HealthStatus),
+    /// `exec_create` and `exec_start` of a probe
+    ProbeBegun {
+        /// When.
+        at: Timestamp,
+    },
+    /// `exec_die` of a probe
+    ProbeDied {
+        /// When it had begun, by which it is known.
+        begun: Timestamp,
+        /// When.
+        at: Timestamp,
+        /// Its exit code.
+        code: i32,
+    },
     /// `destroy`
     Destroy,
 }

@@ -233,19 +233,41 @@ fn probed(state: &Lifecycle, run: &RunId, health: Health) -> Stepped {
             if health.is_older_than(known) {
                 return Err(Refusal::NothingNew);
             }
-            let health = health.following(known);
-            let changed = (health.status != known.status)
-                .then_some(Effect::Emit(Event::Health(health.status)));
+            let effects = probe_events(known, &health);
             let next = Lifecycle {
-                health: Some(health),
+                health: Some(health.following(known)),
                 ..state.clone()
             };
-            Ok((next, changed.into_iter().collect()))
+            Ok((next, effects))
         }
         Phase::Created | Phase::Restarting | Phase::Exited | Phase::Removing | Phase::Dead => {
             Err(Refusal::OtherRun)
         }
     }
+}
+
+/// What Docker's events say of probes, in Docker's order: the verdict comes when a probe has
+/// ended, or has taken too long and is about to be ended.
+pub(super) fn probe_events(known: &Health, health: &Health) -> Vec<Effect> {
+    let mut events = Vec::new();
+    let last = health.news(known).last();
+    let changed = last.is_some() && health.status != known.status;
+    let mut verdict = changed.then_some(Event::Health(health.status));
+    for result in health.news(known) {
+        let begun = result.start;
+        events.push(Event::ProbeBegun { at: begun });
+        if result.took_too_long() && Some(result) == last {
+            events.extend(verdict.take());
+        }
+        let died = |code| Event::ProbeDied {
+            begun,
+            at: result.end,
+            code,
+        };
+        events.extend(result.told_code().map(died));
+    }
+    events.extend(verdict);
+    events.into_iter().map(Effect::Emit).collect()
 }
 
 fn told(state: &Lifecycle) -> Stepped {

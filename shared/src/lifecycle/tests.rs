@@ -682,6 +682,7 @@ fn a_verdict_is_told_once_and_ends_with_the_run() {
             end: now,
             exit_code: 0,
             output: String::new(),
+            started: true,
         }],
     };
     let report = Input::Health {
@@ -689,10 +690,16 @@ fn a_verdict_is_told_once_and_ends_with_the_run() {
         health: healthy.clone(),
     };
     let (next, effects) = step(&state, report.clone(), now).unwrap();
-    assert_eq!(
-        effects,
-        [Effect::Emit(Event::Health(HealthStatus::Healthy))]
-    );
+    let told = [
+        Event::ProbeBegun { at: now },
+        Event::ProbeDied {
+            begun: now,
+            at: now,
+            code: 0,
+        },
+        Event::Health(HealthStatus::Healthy),
+    ];
+    assert_eq!(effects, told.map(Effect::Emit));
     assert_eq!(step(&next, report, now).unwrap().1, []);
     // An older report that comes late changes nothing.
     let late = input("health");

@@ -168,7 +168,8 @@ pub enum Report {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         health: Option<Health>,
     },
-    /// The container's health is another, as probes say.
+    /// What a probe said of the container's health. Results that were acknowledged before are
+    /// not among those that it carries.
     Health {
         /// What is known now.
         health: Health,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{endpoints, find, mounts, size, state};
+use super::{endpoints, find, mounts, ports, size, state};
 use crate::api::{ApiResult, Context, json};
 use crate::store::containers::Container;
 use crate::store::execs::ExecState;
@@ -82,7 +82,7 @@ fn network_settings(container: &Container) -> Value {
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": "",
-        "Ports": {},
+        "Ports": ports::inspected(container),
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

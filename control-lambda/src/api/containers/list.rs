@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{endpoints, find, mounts, size, state};
+use super::{endpoints, find, mounts, ports, size, state};
 use crate::api::filters::Filters;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::ports::machine::MountSource;
@@ -102,7 +102,7 @@ fn summary(container: &Container, now: Timestamp) -> Value {
         "ImageID": container.shape.image,
         "Command": command_line(&container.args),
         "Created": container.created.secs(),
-        "Ports": [],
+        "Ports": ports::listed(container),
         "Labels": container.config["Labels"],
         "State": state::status(&container.lifecycle),
         "Status": state::words(&container.lifecycle, now),

@@ -17,6 +17,7 @@ mod machine;
 mod mounts;
 pub mod names;
 pub mod pause;
+mod ports;
 pub mod prune;
 pub mod remove;
 pub mod rename;
