@@ -156,6 +156,7 @@ impl Plane {
                 architecture: String::new(),
                 cgroup_version: String::new(),
                 function_has_pty: false,
+                discards_disk_weights: false,
             },
         };
         let plane = Self {

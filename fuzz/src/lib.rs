@@ -221,6 +221,7 @@ fn place() -> Place {
         architecture: "x86_64".to_owned(),
         cgroup_version: "2".to_owned(),
         function_has_pty: false,
+        discards_disk_weights: false,
     }
 }
 

@@ -7,7 +7,14 @@
 //! - `SOCKERLESS_BENCH_FILTER=TEXT`: only the rows whose name has it
 //! - `SOCKERLESS_BENCH_TAKES=N`: takes of each latency with each engine (default 60)
 //! - `SOCKERLESS_BENCH_RUNS=N`: runs before memory is measured (default 1000)
+//! - `SOCKERLESS_BENCH_BYTES=N`: length of the file that `docker cp` copies (default 1 GiB)
+//! - `SOCKERLESS_BENCH_FILES=N`: small files that it copies (default 20000)
+//! - `SOCKERLESS_BENCH_LINES=N`: lines of a log (default 1000000)
+//! - `SOCKERLESS_BENCH_CONTAINERS=N`: containers at most (default 10000)
+//! - `SOCKERLESS_BENCH_ROUNDS=N`: rounds of each of those four (default 3)
+//! - `SOCKERLESS_TEST_PROGRAM=PATH`: this program, instead of one that is built for it
 
+mod bulk;
 mod calls;
 mod latency;
 mod memory;
@@ -35,6 +42,13 @@ fn number(name: &str, default: usize) -> Result<usize, String> {
 fn run() -> Result<(), String> {
     let takes = number("SOCKERLESS_BENCH_TAKES", 60)?;
     let runs = number("SOCKERLESS_BENCH_RUNS", 1000)?;
+    let sizes = bulk::Sizes {
+        bytes: number("SOCKERLESS_BENCH_BYTES", 1 << 30)?,
+        files: number("SOCKERLESS_BENCH_FILES", 20_000)?,
+        lines: number("SOCKERLESS_BENCH_LINES", 1_000_000)?,
+        containers: number("SOCKERLESS_BENCH_CONTAINERS", 10_000)?,
+        rounds: number("SOCKERLESS_BENCH_ROUNDS", 3)?,
+    };
     let filter = std::env::var("SOCKERLESS_BENCH_FILTER").unwrap_or_default();
     let pair = Pair::start()?;
     let mut report = Report::default();
@@ -55,6 +69,7 @@ fn run() -> Result<(), String> {
         report.rounds(pull::NAME, &engine);
         report.rounds(pull::BESIDE_SKOPEO, &skopeo);
     }
+    bulk::measure(&pair, sizes, &filter, &mut report)?;
     if memory::NAME.contains(&filter) {
         eprintln!("measuring: {}", memory::NAME);
         report.memory(&memory::measure(&pair, runs)?);

@@ -18,6 +18,8 @@ pub(crate) struct Side {
     pub(crate) engine: Engine,
     /// Where all of its state is.
     pub(crate) folder: PathBuf,
+    /// The flags of `docker run` that give a container a root that can be written to.
+    pub(crate) writable: &'static [&'static str],
     client: PathBuf,
     config: PathBuf,
 }
@@ -90,26 +92,32 @@ impl Pair {
             .prefix("skls-bench-")
             .tempdir()
             .map_err(|error| error.to_string())?;
-        run_script("build", &["release"])?;
-        let program = std::env::var_os("SOCKERLESS_TEST_PROGRAM").map_or_else(
-            || sockerless_tests::engines::scripts().join("../target/release/sockerless"),
-            PathBuf::from,
-        );
+        let program = if let Some(program) = std::env::var_os("SOCKERLESS_TEST_PROGRAM") {
+            PathBuf::from(program)
+        } else {
+            run_script("build", &["release"])?;
+            sockerless_tests::engines::scripts().join("../target/release/sockerless")
+        };
         let client = PathBuf::from(run_script("docker-cli", &[])?);
         let fixtures = folder.path().join("fixtures");
         std::fs::create_dir(&fixtures).map_err(|error| error.to_string())?;
         Fixtures::make(&sockerless_tests::engines::scripts(), &fixtures)?;
         let config = folder.path().join("client");
         let [theirs, ours] = ["theirs", "ours"].map(|name| folder.path().join(name));
-        let side = |engine, folder: &Path| Side {
+        let side = |engine, folder: &Path, writable| Side {
             engine,
             folder: folder.to_owned(),
+            writable,
             client: client.clone(),
             config: config.clone(),
         };
         let pair = Self {
-            theirs: side(Engine::real(&theirs)?, &theirs),
-            ours: side(Engine::ours(&program, Runtime::Function, &ours)?, &ours),
+            theirs: side(Engine::real(&theirs)?, &theirs, &[]),
+            ours: side(
+                Engine::ours(&program, Runtime::Function, &ours)?,
+                &ours,
+                &["--runtime", "microvm"],
+            ),
             _folder: folder,
         };
         let image = fixtures.join("plain.tar").display().to_string();

@@ -20,6 +20,8 @@ const MAX_HEADER_BYTES: usize = 4 * 1024 * 1024;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Folders in folders that are removed for a file in their place.
 const MAX_DEPTH: usize = 400;
+/// So many bytes of folders' names are remembered until everything is in them.
+const MAX_REMEMBERED_BYTES: usize = 16 * 1024 * 1024;
 
 /// How an archive is extracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,7 @@ pub(crate) fn extract(
         dest: folder.path(),
         options,
         folders: Vec::new(),
+        remembered: 0,
     };
     if gzip {
         work.run(MultiGzDecoder::new(whole))
@@ -94,9 +97,21 @@ struct Extraction {
     root: Root,
     dest: String,
     options: Options,
-    /// Folders, whose times are set when nothing more is put into them; and their modes, where
-    /// those would keep this user from putting anything into them.
-    folders: Vec<(OwnedFd, Timestamps, Option<Mode>)>,
+    /// In the order in which they were made.
+    folders: Vec<Folder>,
+    /// Bytes of their names.
+    remembered: usize,
+}
+
+/// A folder whose times are set when nothing more is put into it. An open descriptor of each
+/// would be more than a process may have.
+struct Folder {
+    names: Vec<Vec<u8>>,
+    /// Device and number, by which it is told from what may have taken its place.
+    file: (u64, u64),
+    times: Timestamps,
+    /// Its mode, where that would keep this user from putting anything into it.
+    mode: Option<Mode>,
 }
 
 struct Entry {
@@ -158,11 +173,29 @@ impl Extraction {
         }
         // The rest is read, so that whoever sends it is not cut off.
         stream.drain()?;
-        for (folder, times, mode) in self.folders.drain(..).rev() {
-            if let Some(mode) = mode {
-                fs::fchmod(&folder, mode)?;
+        for folder in std::mem::take(&mut self.folders).into_iter().rev() {
+            self.settle(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a folder its times and its mode, if it is still there.
+    fn settle(&self, folder: &Folder) -> Result<(), ExtractError> {
+        let Some((last, above)) = folder.names.split_last() else {
+            return Ok(());
+        };
+        let Some(parent) = self.existing(above)? else {
+            return Ok(());
+        };
+        let made = match fs::openat(&parent, last.as_slice(), FOLDER, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            opened => opened?,
+        };
+        if identity(&made)? == folder.file {
+            if let Some(mode) = folder.mode {
+                fs::fchmod(&made, mode)?;
             }
-            let _ = fs::futimens(&folder, &times);
+            let _ = fs::futimens(&made, &folder.times);
         }
         Ok(())
     }
@@ -208,15 +241,21 @@ impl Extraction {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let made = fs::openat(&folder, last, flags, Mode::empty())?;
+            let made = fs::openat(&folder, last, FOLDER, Mode::empty())?;
             self.own(|uid, gid| fs::fchown(&made, Some(uid), Some(gid)), entry)?;
-            let later = self.folders.len() < MAX_DEPTH;
+            self.remembered += entry.name.len();
+            let later = self.remembered <= MAX_REMEMBERED_BYTES;
             let shut = later && !mode.contains(Mode::RWXU) && !nix::unistd::geteuid().is_root();
             fs::fchmod(&made, if shut { mode | Mode::RWXU } else { mode })?;
             if later {
-                let times = entry.times.clone();
-                self.folders.push((made, times, shut.then_some(mode)));
+                self.folders.push(Folder {
+                    file: identity(&made)?,
+                    times: entry.times.clone(),
+                    mode: shut.then_some(mode),
+                    names,
+                });
+            } else {
+                let _ = fs::futimens(&made, &entry.times);
             }
             return Ok(());
         }
@@ -326,9 +365,7 @@ impl Extraction {
                         folder
                     };
                     fs::mkdirat(&parent, last.as_slice(), Mode::from_raw_mode(0o755))?;
-                    let flags =
-                        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let made = fs::openat(&parent, last.as_slice(), flags, Mode::empty())?;
+                    let made = fs::openat(&parent, last.as_slice(), FOLDER, Mode::empty())?;
                     if let Some((uid, gid)) = self.options.owner {
                         self.chown(fs::fchown(
                             &made,
@@ -384,6 +421,18 @@ impl Extraction {
     }
 }
 
+/// How a folder is opened that has just been looked at.
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Device and number.
+fn identity(file: &OwnedFd) -> Result<(u64, u64), ExtractError> {
+    let stat = fs::fstat(file)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 /// Removes an entry, with all below it.
 fn remove(
     folder: &OwnedFd,
@@ -397,8 +446,7 @@ fn remove(
     if depth > MAX_DEPTH {
         return Err(Errno::NAMETOOLONG.into());
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let inner = fs::openat(folder, name, flags, Mode::empty())?;
+    let inner = fs::openat(folder, name, FOLDER, Mode::empty())?;
     for entry in list(&inner)? {
         if let Some(stat) = look(&inner, &entry)? {
             let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -742,6 +790,31 @@ mod tests {
             .extract(&[entry("x", Regular, "", b"2")], ANY)
             .unwrap();
         assert_eq!(place.read("dest/x").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn every_folder_has_its_time_however_many_there_are() {
+        use EntryType::{Directory, Regular};
+        let place = Place::new("times");
+        let mut entries = Vec::new();
+        for number in 0..1_500 {
+            entries.push(entry(&format!("f{number}"), Directory, "", b""));
+        }
+        for number in 0..1_500 {
+            entries.push(entry(&format!("f{number}/inner"), Regular, "", b"1"));
+        }
+        // One gives way to a file.
+        entries.push(entry("f7", Regular, "", b"2"));
+        place.extract(&entries, ANY).unwrap();
+        let time = |name: &str| {
+            let path = place.0.join("in/dest").join(name);
+            std::fs::metadata(path).unwrap().modified().unwrap()
+        };
+        let expected = time("f7");
+        for number in 0..1_500 {
+            assert_eq!(time(&format!("f{number}")), expected, "f{number}");
+        }
+        assert_eq!(place.read("dest/f7").as_deref(), Some("2"));
     }
 
     #[test]

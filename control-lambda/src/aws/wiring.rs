@@ -175,6 +175,7 @@ fn place(architecture: &str) -> Place {
         .to_owned(),
         cgroup_version: String::new(),
         function_has_pty: false,
+        discards_disk_weights: false,
     }
 }
 

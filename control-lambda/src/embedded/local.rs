@@ -169,7 +169,7 @@ impl Local {
                 tmp_mib: TMP_MIB,
                 function_per_container: false,
                 spend_guard: SpendGuard::default(),
-                place: place(data_dir),
+                place: place(data_dir, host.discards_disk_weights()),
             },
         ));
         late.bind(&control);

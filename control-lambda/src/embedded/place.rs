@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::engine::Place;
 
-/// Reads what the kernel says of itself.
+/// Reads what the kernel says of itself; what becomes of weights of disks the host knows.
 #[must_use]
-pub fn place(data_dir: &Path) -> Place {
+pub fn place(data_dir: &Path, discards_disk_weights: bool) -> Place {
     let kernel = |file: &str| {
         fs::read_to_string(Path::new("/proc/sys/kernel").join(file))
             .map(|text| text.trim().to_owned())
@@ -25,6 +25,7 @@ pub fn place(data_dir: &Path) -> Place {
         architecture: std::env::consts::ARCH.to_owned(),
         cgroup_version: cgroup_version(),
         function_has_pty: false,
+        discards_disk_weights,
     }
 }
 

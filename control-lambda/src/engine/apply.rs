@@ -265,7 +265,7 @@ impl Control {
         };
         if record.ended {
             // Nobody will confirm it.
-            return self.commits_cut_short(run).await;
+            return Box::pin(self.commits_cut_short(run)).await;
         }
         if record.started
             && let Some(connection) = &record.connection

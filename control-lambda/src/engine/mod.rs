@@ -112,6 +112,8 @@ pub struct Place {
     pub cgroup_version: String,
     /// Whether a PTY can be had under [`Runtime::Function`]; never on AWS.
     pub function_has_pty: bool,
+    /// Whether weights of disks are not known here, and discarded with a warning.
+    pub discards_disk_weights: bool,
 }
 
 /// The control plane.

@@ -219,9 +219,8 @@ pub trait FunctionHost: Send + Sync {
         Ok(false)
     }
 
-    /// Gives the machine that executes `run` other shares, at once, and says what it cannot
-    /// give, each a sentence for a client. Without a run, and of one that is over or has
-    /// not begun, only that is said.
+    /// Gives the machine that executes `run` other shares, at once. Without a run, and of one
+    /// that is over or has not begun, it is only said whether they could be given.
     ///
     /// # Errors
     /// [`HostError::Unsupported`] where the host has no means to.
@@ -230,7 +229,7 @@ pub trait FunctionHost: Send + Sync {
         run: Option<&RunId>,
         memory_mib: u32,
         resources: &Resources,
-    ) -> Result<Vec<String>, HostError> {
+    ) -> Result<(), HostError> {
         let _ = (run, memory_mib, resources);
         Err(HostError::Unsupported(
             "the limits of a container that runs cannot be changed here: stop it, and start it again with the new ones".to_owned(),

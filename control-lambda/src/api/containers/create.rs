@@ -8,6 +8,7 @@ use sockerless_shared::spec::Runtime;
 use super::config::{CONFIG, HOST_CONFIG, MASKED_PATHS, READONLY_PATHS};
 use super::{find, healthcheck, machine, mounts, names, restart_policy, spec, validate};
 use crate::api::go_json::member;
+use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
 use crate::engine::events::of_container;
@@ -26,6 +27,9 @@ mod volumes;
 const NAME_ATTEMPTS: usize = 8;
 
 const MIB: i64 = 1024 * 1024;
+
+/// The version that brought `platform`, which older ones overlook.
+const PLATFORM_SINCE: ApiVersion = ApiVersion::new(1, 41);
 
 /// Creates a container: its function is ensured, nothing runs yet.
 ///
@@ -74,7 +78,7 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
     let platform = context
         .query
         .get("platform")
-        .filter(|text| !text.is_empty())
+        .filter(|text| !text.is_empty() && context.version >= PLATFORM_SINCE)
         .map(wanted_platform)
         .transpose()?;
     let image = control
@@ -368,7 +372,10 @@ impl Wanted {
         if !self.text("Hostname").is_empty() && self.host("UTSMode") == "host" {
             return invalid("conflicting options: hostname and the UTS mode".to_owned());
         }
-        validate::check(&self.host_value(), &config.place)
+        let host = self.host_value();
+        let warnings = validate::check(&host, &config.place)?;
+        validate::positive_shares(&host)?;
+        Ok(warnings)
     }
 
     fn runtime(&self, default: Runtime) -> Result<Runtime, ApiError> {
@@ -422,6 +429,7 @@ impl Wanted {
         if memory > 0 {
             fill("MemorySwap", json!(memory * 2));
         }
+        validate::discard(&mut host, &config.place);
         host.insert("NetworkMode".to_owned(), json!(self.network_mode()));
         if self.host("RestartPolicy")["Name"]
             .as_str()

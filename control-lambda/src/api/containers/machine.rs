@@ -17,7 +17,7 @@ use crate::ports::machine::{DiskLimit, Machine, Resources};
 const MAX_HOSTNAME_BYTES: usize = 64;
 
 /// Most shares of processor time that the kernel gives.
-const MAX_CPU_SHARES: u64 = 262_144;
+const MAX_CPU_SHARES: i64 = 262_144;
 
 /// Parameters of the kernel that belong to a container alone, beside those below `net.`
 /// and `fs.mqueue.` (runc's list).
@@ -45,19 +45,16 @@ pub(super) fn machine(config: &Value, host: &Value) -> Result<Machine, StartFail
             "unable to start container process: error during container init: sethostname: invalid argument",
         ));
     }
-    let shares: u64 = number(&host["CpuShares"]);
-    for (wrong, bound) in [
-        (shares == 1, "minimum allowed cpu-shares is 2"),
-        (
-            shares > MAX_CPU_SHARES,
-            "maximum allowed cpu-shares is 262144",
-        ),
-    ] {
-        if wrong {
-            return Err(runc_failure(&format!(
-                "unable to start container process: error during container init: error setting cgroup config for procHooks process: the {bound}"
-            )));
-        }
+    let shares = host["CpuShares"].as_i64().unwrap_or(0);
+    if shares < 0 {
+        return Err(failure(format!(
+            "invalid CPU shares ({shares}): value must be a positive integer"
+        )));
+    }
+    if let Some(bound) = shares_bound(shares) {
+        return Err(runc_failure(&format!(
+            "unable to start container process: error during container init: error setting cgroup config for procHooks process: the {bound}"
+        )));
     }
     let name_servers = strings(&host["Dns"]);
     for server in &name_servers {
@@ -97,6 +94,16 @@ pub(super) fn machine(config: &Value, host: &Value) -> Result<Machine, StartFail
             mounts::mounts(host).unwrap_or_default()
         },
     })
+}
+
+/// The bound that shares of processors are beyond, in runc's words: a negative number is to the
+/// kernel a large one.
+pub(super) const fn shares_bound(shares: i64) -> Option<&'static str> {
+    match shares {
+        0 | 2..=MAX_CPU_SHARES => None,
+        1 => Some("minimum allowed cpu-shares is 2"),
+        _ => Some("maximum allowed cpu-shares is 262144"),
+    }
 }
 
 fn number<N: TryFrom<i64> + Default>(value: &Value) -> N {

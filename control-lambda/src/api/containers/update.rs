@@ -39,10 +39,11 @@ pub async fn update(context: &Context<'_>, reference: &str) -> ApiResult {
     let body = context.json_body_or_nothing()?;
     // Go names a field's type without its package, and the whole with it.
     go_json::complete("container.UpdateConfig", &[], &body)?;
-    let wanted = go_json::complete("UpdateConfig", &fields(), &body)?;
-    let value = Value::Object(wanted.clone());
+    let mut wanted = go_json::complete("UpdateConfig", &fields(), &body)?;
     let policy = restart_policy::parse(&wanted["RestartPolicy"])?;
-    let mut warnings = validate::check(&value, &context.control.config.place)?;
+    let place = &context.control.config.place;
+    let warnings = validate::check(&Value::Object(wanted.clone()), place)?;
+    validate::discard(&mut wanted, place);
     let container = find(context, reference).await?;
     let changes = resource_changes(&wanted);
     if let Some(name) = changes.keys().next() {
@@ -51,7 +52,7 @@ pub async fn update(context: &Context<'_>, reference: &str) -> ApiResult {
     let named = policy_is_named(&wanted);
     let updated = changed(&container, &wanted, &changes, named.then_some(policy))?;
     if !changes.is_empty() {
-        warnings.extend(apply_to_machine(context, &container, &updated).await?);
+        apply_to_machine(context, &container, &updated).await?;
     }
     let control = context.control;
     let now = control.environment.now();
@@ -170,9 +171,18 @@ fn changed(
     }
     if !changes.is_empty() {
         next.shape.memory_mib = super::create::memory_mib(&next.host_config, next.shape.memory_mib);
-        let made = machine::machine(&next.config, &next.host_config);
-        let made = made.map_err(|failure| cannot(&container.id, 500, &failure.message))?;
-        if let Some(machine) = &mut next.shape.machine {
+        let shares = next.host_config["CpuShares"].as_i64().unwrap_or(0);
+        if let (Some(bound), Some(_)) = (
+            machine::shares_bound(shares),
+            container.lifecycle.current_run(),
+        ) {
+            let why = format!("runc did not terminate successfully: exit status 1: the {bound}\n");
+            return Err(cannot(&container.id, 500, &why));
+        }
+        if let Some(machine) = &mut next.shape.machine
+            // What is not possible the next start refuses.
+            && let Ok(made) = machine::machine(&next.config, &next.host_config)
+        {
             machine.resources = made.resources;
         }
     }
@@ -226,7 +236,7 @@ async fn apply_to_machine(
     context: &Context<'_>,
     before: &Container,
     after: &Container,
-) -> Result<Vec<String>, ApiError> {
+) -> Result<(), ApiError> {
     let run = before.lifecycle.current_run().map(|run| &run.id);
     let host = &context.control.host;
     let refused = |error: HostError| match error {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::capabilities;
 use super::log_options;
@@ -54,6 +54,23 @@ pub(super) fn check(host: &Value, place: &Place) -> Result<Vec<String>, ApiError
             ));
         }
     }
+    if place.discards_disk_weights {
+        let devices = host["BlkioWeightDevice"].as_array();
+        for (given, what, discarded) in [
+            (number(host, "BlkioWeight") > 0, "weight", "Weight"),
+            (
+                devices.is_some_and(|devices| !devices.is_empty()),
+                "weight_device",
+                "Weight-device",
+            ),
+        ] {
+            if given {
+                warnings.push(format!(
+                    "Your kernel does not support Block I/O {what} or the cgroup is not mounted. {discarded} discarded."
+                ));
+            }
+        }
+    }
     modes(host)?;
     if number(host, "ShmSize") < 0 {
         return invalid("SHM size can not be less than 0".to_owned());
@@ -82,6 +99,35 @@ pub(super) fn check(host: &Value, place: &Place) -> Result<Vec<String>, ApiError
     security_options(host)?;
     log_options::check(&host["LogConfig"])?;
     Ok(warnings)
+}
+
+/// Takes out of `HostConfig` what this place discards, as `inspect` shows it then.
+pub(super) fn discard(host: &mut Map<String, Value>, place: &Place) {
+    if !place.discards_disk_weights {
+        return;
+    }
+    if let Some(weight) = host.get_mut("BlkioWeight") {
+        *weight = json!(0);
+    }
+    if let Some(Value::Array(devices)) = host.get_mut("BlkioWeightDevice") {
+        devices.clear();
+    }
+}
+
+/// Of a new container the shares of processors are checked at once; of one that exists, where
+/// they are set.
+///
+/// # Errors
+/// 400.
+pub(super) fn positive_shares(host: &Value) -> Result<(), ApiError> {
+    let shares = number(host, "CpuShares");
+    if shares < 0 {
+        return Err(ApiError::new(
+            400,
+            format!("invalid CPU shares ({shares}): value must be a positive integer"),
+        ));
+    }
+    Ok(())
 }
 
 fn number(host: &Value, name: &str) -> i64 {
@@ -160,12 +206,6 @@ fn cpu(host: &Value, place: &Place) -> Result<(), ApiError> {
         return invalid(format!(
             "range of CPUs is from 0.01 to {}.00, as there are only {} CPUs available",
             place.cpus, place.cpus
-        ));
-    }
-    let shares = number(host, "CpuShares");
-    if shares < 0 {
-        return invalid(format!(
-            "invalid CPU shares ({shares}): value must be a positive integer"
         ));
     }
     if period != 0 && !(1000..=1_000_000).contains(&period) {
@@ -285,6 +325,7 @@ mod tests {
             architecture: String::new(),
             cgroup_version: "1".to_owned(),
             function_has_pty: false,
+            discards_disk_weights: false,
         };
         check(&host, &place).map_err(|error| (error.status, error.message))
     }

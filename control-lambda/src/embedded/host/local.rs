@@ -125,6 +125,13 @@ impl LocalFunctionHost {
         }
     }
 
+    /// Whether this machine's control groups know no weights of disks.
+    #[must_use]
+    pub fn discards_disk_weights(&self) -> bool {
+        let cgroups = self.shared.cgroups.as_ref();
+        cgroups.is_ok_and(|cgroups| !cgroups.weighs_disks())
+    }
+
     /// The file of a log stream (`AWS_LAMBDA_LOG_STREAM_NAME`).
     #[must_use]
     pub fn log_stream_path(&self, name: &str) -> PathBuf {
@@ -163,7 +170,8 @@ impl FunctionHost for LocalFunctionHost {
                 Err(why) => warnings.push(format!(
                     "Shares of processors, processes and disks are not limited on this machine: {why}."
                 )),
-                Ok(cgroups) => warnings.extend(weights(resources, cgroups.weighs_disks())?),
+                Ok(cgroups) if cgroups.weighs_disks() => check_weight(resources)?,
+                Ok(_) => {}
             }
         }
         if shape.network == Network::Outbound {
@@ -270,7 +278,7 @@ impl FunctionHost for LocalFunctionHost {
         run: Option<&RunId>,
         memory_mib: u32,
         resources: &Resources,
-    ) -> Result<Vec<String>, HostError> {
+    ) -> Result<(), HostError> {
         let cgroups = match &self.shared.cgroups {
             Ok(cgroups) => cgroups,
             Err(why) => {
@@ -279,9 +287,11 @@ impl FunctionHost for LocalFunctionHost {
                 )));
             }
         };
-        let warnings = weights(resources, cgroups.weighs_disks())?;
+        if cgroups.weighs_disks() {
+            check_weight(resources)?;
+        }
         let Some(id) = run.and_then(|run| lock(&self.shared.pool).running(run)) else {
-            return Ok(warnings);
+            return Ok(());
         };
         let mut live = lock(&self.shared.live);
         let group = live
@@ -292,7 +302,7 @@ impl FunctionHost for LocalFunctionHost {
                 .update(id, memory_mib, resources, group)
                 .map_err(|error| HostError::Failed(error.to_string()))?;
         }
-        Ok(warnings)
+        Ok(())
     }
 
     async fn operator_log(
@@ -375,29 +385,14 @@ fn check_machine(machine: &Machine) -> Result<(), HostError> {
     Ok(())
 }
 
-/// What Docker says of weights of disks, on machines that know them and on others.
-fn weights(resources: &Resources, known: bool) -> Result<Vec<String>, HostError> {
-    let mut warnings = Vec::new();
+/// What Docker says of a weight of disks, where it is known.
+fn check_weight(resources: &Resources) -> Result<(), HostError> {
     let weight = resources.disk_weight;
-    if known && weight > 0 && !(10..=1000).contains(&weight) {
+    if weight > 0 && !(10..=1000).contains(&weight) {
         let message = "Range of blkio weight is from 10 to 1000".to_owned();
         return Err(HostError::Unsupported(message));
     }
-    for (wanted, what, discarded) in [
-        (weight > 0, "weight", "Weight"),
-        (
-            !resources.disk_weights.is_empty(),
-            "weight_device",
-            "Weight-device",
-        ),
-    ] {
-        if wanted && !known {
-            warnings.push(format!(
-                "Your kernel does not support Block I/O {what} or the cgroup is not mounted. {discarded} discarded."
-            ));
-        }
-    }
-    Ok(warnings)
+    Ok(())
 }
 
 fn is_device(found: &fs::Metadata) -> bool {

@@ -1,11 +1,17 @@
 //! Volumes' data: a folder for each below the host's own.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
 use sockerless_shared::ids::Namespace;
 use tokio::sync::oneshot;
 
@@ -100,42 +106,77 @@ impl Shared {
 /// The bytes of all files below a folder; nothing where there is none.
 pub(super) async fn size(folder: PathBuf) -> Result<u64, HostError> {
     let walk = tokio::task::spawn_blocking(move || {
-        let mut seen = HashSet::new();
-        tree_size(&folder, &mut seen).map_err(|error| failed("look at", &folder, &error))
+        tree_size(&folder).map_err(|error| failed("look at", &folder, &error))
     });
     walk.await
         .map_err(|error| HostError::Failed(format!("look at files: {error}")))?
 }
 
+/// A folder that is to be looked at: a path below one that is open, since a container may
+/// make folders in folders beyond what a path can be long.
+struct Below {
+    open: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+/// How long a path may be before its folder is opened for those below it, in bytes.
+const LONG_PATH: usize = 2048;
+
 /// As Docker counts: the lengths of files, each once, and nothing for folders. What belongs
 /// to users that only containers know, and is closed to all others, is not counted.
-fn tree_size(folder: &Path, seen: &mut HashSet<(u64, u64)>) -> io::Result<u64> {
-    let entries = match fs::read_dir(folder) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-            ) =>
-        {
-            return Ok(0);
-        }
-        entries => entries?,
+fn tree_size(folder: &Path) -> io::Result<u64> {
+    let Some(top) = open_folder(rustix::fs::CWD, folder)? else {
+        return Ok(0);
     };
     let mut total = 0;
-    for entry in entries {
-        let entry = entry?;
-        let found = match entry.metadata() {
-            // It was removed in this moment.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            found => found?,
+    let mut seen = HashSet::new();
+    let mut pending = vec![Below {
+        open: Arc::new(top),
+        path: PathBuf::from("."),
+    }];
+    while let Some(Below { open, path }) = pending.pop() {
+        let Some(folder) = open_folder(&open, &path)? else {
+            continue;
         };
-        if found.is_dir() {
-            total += tree_size(&entry.path(), seen)?;
-        } else if seen.insert((found.dev(), found.ino())) {
-            total += found.len();
+        let mut inner = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let found = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                // It was removed in this moment.
+                Err(Errno::NOENT) => continue,
+                found => found?,
+            };
+            if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+                inner.push(PathBuf::from(OsStr::from_bytes(name.to_bytes())));
+            } else if seen.insert((found.st_dev, found.st_ino)) {
+                total += u64::try_from(found.st_size).unwrap_or(0);
+            }
         }
+        let (open, path) = if path.as_os_str().len() > LONG_PATH {
+            (Arc::new(folder), PathBuf::new())
+        } else {
+            (open, path)
+        };
+        pending.extend(inner.into_iter().map(|name| Below {
+            open: Arc::clone(&open),
+            path: path.join(name),
+        }));
     }
     Ok(total)
+}
+
+/// Opens a folder; `None` where there is none any more, or none that this process may look into.
+fn open_folder(below: impl AsFd, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(below, path, flags, Mode::empty()) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> HostError {
@@ -155,8 +196,23 @@ mod tests {
         fs::write(dir.path().join("a/b/file"), b"12345").unwrap();
         fs::hard_link(dir.path().join("a/b/file"), dir.path().join("same")).unwrap();
         fs::write(dir.path().join("other"), b"678").unwrap();
-        assert_eq!(tree_size(dir.path(), &mut HashSet::new()).unwrap(), 8);
+        assert_eq!(tree_size(dir.path()).unwrap(), 8);
         let nowhere = dir.path().join("nowhere");
-        assert_eq!(tree_size(&nowhere, &mut HashSet::new()).unwrap(), 0);
+        assert_eq!(tree_size(&nowhere).unwrap(), 0);
+    }
+
+    #[test]
+    fn folders_may_lie_deeper_than_a_path_can_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = open_folder(rustix::fs::CWD, dir.path()).unwrap().unwrap();
+        let name = "deep".repeat(20);
+        for _ in 0..200 {
+            rustix::fs::mkdirat(&folder, name.as_str(), Mode::RWXU).unwrap();
+            folder = open_folder(&folder, Path::new(&name)).unwrap().unwrap();
+        }
+        let flags = OFlags::CREATE | OFlags::WRONLY;
+        let file = openat(&folder, "file", flags, Mode::RWXU).unwrap();
+        rustix::io::write(&file, b"12345").unwrap();
+        assert_eq!(tree_size(dir.path()).unwrap(), 5);
     }
 }
