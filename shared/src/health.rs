@@ -309,7 +309,10 @@ mod tests {
             started: false,
             ..result(1, -1)
         };
-        assert_eq!((nothing.told_code(), nothing.took_too_long()), (None, false));
+        assert_eq!(
+            (nothing.told_code(), nothing.took_too_long()),
+            (None, false)
+        );
     }
 
     #[test]

@@ -56,8 +56,7 @@ pub(crate) fn measure(
     if small.contains(filter) {
         eprintln!("measuring: {small}");
         let source = folder.path().join("small");
-        small_files(&source, sizes.files)
-            .map_err(|error| format!("write small files: {error}"))?;
+        small_files(&source, sizes.files).map_err(|error| format!("write small files: {error}"))?;
         copies(pair, &small, &source, sizes.rounds, report)?;
     }
     let logs = format!("`docker logs` of {} lines", sizes.lines);

@@ -7,6 +7,8 @@ use sockerless_tests::scenario::{Scenario, Step, api, docker, until};
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         verdicts(),
+        results(),
+        events(),
         paused(),
         timeouts(),
         not_startable(),
@@ -52,6 +54,64 @@ fn verdicts() -> Scenario {
             docker("rm @N").gives(0),
         ],
     )
+}
+
+/// What each probe said is there as soon as it has ended, whether it changed the verdict or not.
+fn results() -> Scenario {
+    let until_result = |index: usize| {
+        until(
+            "GET /containers/@N/json",
+            &format!("/State/Health/Log/{index}/ExitCode"),
+            json!(3),
+        )
+    };
+    let shown = || {
+        docker("inspect @N --format '{{with .State.Health}}{{.Status}} {{range .Log}}{{.ExitCode}} {{json .Output}} {{end}}{{end}}'")
+            .gives(0)
+    };
+    Scenario::new(
+        "health-results",
+        [
+            docker("run --detach --name @N --health-cmd 'echo probed; exit 3' --health-interval 1500ms --health-retries 100 busybox sleep 1000").gives(0),
+            until_result(0),
+            docker("inspect @N --format '{{.State.Health.Status}} {{len .State.Health.Log}} {{.State.Health.FailingStreak}}'").gives(0),
+            until_result(1),
+            until_result(4),
+            shown(),
+            docker("restart --time 0 @N").gives(0),
+            // Those of the run before stay to be seen.
+            shown(),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+}
+
+/// A probe's events, and the verdict's among them.
+fn events() -> Scenario {
+    let told = || {
+        docker("events --since 10m --until=-1s --filter container=@N --filter event=exec_create --filter event=exec_start --filter event=exec_die --filter event=health_status --format '{{.Action}} {{.Actor.Attributes.exitCode}}'")
+            .gives(0)
+    };
+    // Once, since the next probe comes an hour later.
+    let once = "--health-interval 1h --health-start-period 1h --health-start-interval 300ms";
+    Scenario::new(
+        "health-events",
+        [
+            docker(&format!(
+                "run --detach --name @N --health-cmd 'true and more' {once} busybox sleep 1000"
+            ))
+            .gives(0),
+            until_health("healthy"),
+            told(),
+            docker("rm --force @N").gives(0),
+            docker("run --detach --name @N --health-cmd 'sleep 30' --health-interval 4s --health-timeout 1s --health-retries 1 busybox sleep 1000").gives(0),
+            until_health("unhealthy"),
+            docker("pause @N").gives(0),
+            told(),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+    .microvm_only()
 }
 
 fn paused() -> Scenario {
@@ -104,7 +164,6 @@ fn start_period() -> Scenario {
         "health-start-period",
         [
             docker("run --detach --name @N --health-cmd 'test -e /tmp/ok' --health-interval 1h --health-start-period 1h --health-start-interval 200ms --health-retries 1 busybox sh -c 'sleep 1; touch /tmp/ok; sleep 1000'").gives(0),
-            // What probes said that changed nothing is not shown yet.
             docker("inspect @N --format '{{.State.Health.Status}} {{.State.Health.FailingStreak}}'").gives(0),
             listed("starting"),
             until_health("healthy"),

@@ -17,6 +17,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         options(),
         memory(),
         networks(),
+        exposed(),
+        platforms(),
         input(),
         interactive(),
         names_and_ids(),
@@ -180,6 +182,58 @@ fn networks() -> Scenario {
                 .gives(0),
         ],
     )
+}
+
+/// Exposed ports are shown while there is a network that they would be in.
+fn exposed() -> Scenario {
+    let shown = || docker("inspect @N --format '{{json .NetworkSettings.Ports}}'").gives(0);
+    let listed = || docker("ps --all --filter name=@N --format '{{.Ports}}'").gives(0);
+    Scenario::new(
+        "run-exposed-ports",
+        [
+            docker("create --name @N --expose 80 --expose 53/udp busybox sleep 1000").gives(0),
+            shown(),
+            docker("start @N").gives(0),
+            shown(),
+            listed(),
+            api("GET /containers/json?all=1&filters={\"name\":[\"@N\"]}").gives(200),
+            docker("stop --time 0 @N").gives(0),
+            shown(),
+            listed(),
+            docker("rm @N").gives(0),
+            docker("run --detach --name @N --network none --expose 80 busybox sleep 1000").gives(0),
+            shown(),
+            docker("rm --force @N").gives(0),
+        ],
+    )
+}
+
+/// A platform that an image is not of is noticed before anything is made.
+fn platforms() -> Scenario {
+    let create = |platform: &str, status| {
+        api(&format!(
+            "POST /containers/create?name=@N&platform={platform}"
+        ))
+        .json(&json!({"Image": "busybox", "Cmd": ["true"]}))
+        .gives(status)
+    };
+    let taken = |platform: &str| [create(platform, 201), docker("rm @N").gives(0)];
+    let mut steps = vec![
+        docker("run --rm --pull never --platform linux/arm64 busybox true").gives(125),
+        create("linux/arm64", 404),
+        create("windows", 404),
+        create("bad/x/y/z", 400),
+        // Older versions overlook it.
+        api("POST /containers/create?name=@N&platform=linux/arm64")
+            .version("1.40")
+            .json(&json!({"Image": "busybox"}))
+            .gives(201),
+        docker("rm @N").gives(0),
+    ];
+    for platform in ["linux/amd64", "linux", "LINUX/x86_64", "linux/amd64/v2"] {
+        steps.extend(taken(platform));
+    }
+    Scenario::new("run-platforms", steps)
 }
 
 fn input() -> Scenario {

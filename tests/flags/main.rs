@@ -30,6 +30,9 @@ struct Entry {
     probe: Probe,
     function: Outcome,
     microvm: Outcome,
+    /// For `docs/compatibility.md`.
+    #[serde(default, rename = "aws")]
+    _aws: Option<String>,
 }
 
 /// What is done, and what comes of it.

@@ -13,6 +13,8 @@ const WRITE: &str = "SOCKERLESS_TEST_WRITE";
 #[derive(Debug, Deserialize)]
 struct Flag {
     flag: String,
+    /// As for an operation; of some values alone, `VALUES: ` stands before it.
+    aws: Option<String>,
     function: Outcome,
     microvm: Outcome,
 }
@@ -57,8 +59,9 @@ fn write(rows: &[Row<'_>]) -> Result<String, String> {
          - **refused**: status 501 with these words. *As by the Engine*: with the words of an Engine\n  \
            that, too, is in no swarm and has no plugins.\n\n\
          The columns are the runtimes on one machine. On AWS the same control plane answers, and\n\
-         containers have the runtime `function` alone; the last column says what else is otherwise\n\
-         there. `make test-aws` is what has been tried of it.\n\n",
+         containers have the runtime `function` alone; the last column says what else is refused\n\
+         there, in the words that the code has for it. `make test-aws` is what has been tried of\n\
+         it.\n\n",
     );
     let is_served = |state: &State| matches!(state, State::Faithful | State::Differs(_));
     let served = |row: &&Row<'_>| is_served(&row.function) || is_served(&row.microvm);
@@ -82,11 +85,7 @@ fn write(rows: &[Row<'_>]) -> Result<String, String> {
             operation.since,
             shown(&row.function),
             same(&row.microvm, &row.function),
-            if operation.aws.is_empty() {
-                "as `function`".to_owned()
-            } else {
-                cell(&operation.aws)
-            },
+            on_aws(operation.aws.as_deref())?,
         );
     }
     let flags: Vec<Flag> =
@@ -94,18 +93,55 @@ fn write(rows: &[Row<'_>]) -> Result<String, String> {
     text.push_str(
         "\n## Flags of `docker run`\n\n\
          Each is tried by `tests/flags`, with the Engine where it is faithful.\n\n\
-         | flag | `function`, here and on AWS | `microvm` |\n|---|---|---|\n",
+         | flag | `function` | `microvm` | on AWS |\n|---|---|---|---|\n",
     );
     for flag in &flags {
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} |",
+            "| `{}` | {} | {} | {} |",
             flag.flag,
             noted(&flag.function.state, &flag.function.note),
-            noted(&flag.microvm.state, &flag.microvm.note)
+            noted(&flag.microvm.state, &flag.microvm.note),
+            on_aws(flag.aws.as_deref())?,
         );
     }
     Ok(text)
+}
+
+/// What the last column says: the words of a constant, so that it cannot say anything else
+/// than the code does.
+fn on_aws(constant: Option<&str>) -> Result<String, String> {
+    let Some(constant) = constant else {
+        return Ok("as `function`".to_owned());
+    };
+    let (value, place) = match constant.split_once(": ") {
+        Some((value, place)) => (format!("{value} "), place),
+        None => (String::new(), constant),
+    };
+    let (file, name) = place
+        .split_once('#')
+        .ok_or_else(|| format!("{place} is not FILE#NAME"))?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    let source = std::fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
+    let words = words_of(&source, name).ok_or_else(|| format!("{file} has no words {name}"))?;
+    Ok(noted(&format!("{value}refused"), &words))
+}
+
+/// The text of a constant in a source.
+fn words_of(source: &str, name: &str) -> Option<String> {
+    let (_, rest) = source.split_once(&format!("const {name}: &str ="))?;
+    let literal = rest.trim_start().strip_prefix('"')?.split_once("\";")?.0;
+    // A line that ends with a backslash goes on with the next line's text.
+    let mut words = String::new();
+    for line in literal.lines() {
+        let line = if words.is_empty() {
+            line
+        } else {
+            line.trim_start()
+        };
+        words.push_str(line.strip_suffix('\\').unwrap_or(line));
+    }
+    Some(words)
 }
 
 fn shown(state: &State) -> String {

@@ -43,9 +43,8 @@ struct Operation {
     /// How what is served differs from the Engine's, by runtime.
     #[serde(default)]
     differs: Differs,
-    /// What is otherwise on AWS.
-    #[serde(default)]
-    aws: String,
+    /// The constant with the words by which it is refused on AWS: `FILE#NAME`.
+    aws: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -529,3 +529,48 @@ fn a_load_that_breaks_off_leaves_nothing() {
     subject.docker(&["load", "--input", &subject.fixture("configured.tar")]);
     assert_eq!(subject.get("/images/configured/json").0, 200);
 }
+
+/// Whoever is quicker: a container that was created has its volume.
+#[test]
+fn a_volume_is_not_removed_from_under_a_container_that_is_being_created() {
+    let subject = Subject::start(Runtime::Microvm);
+    let body = json!({
+        "Image": "busybox", "Cmd": ["true"], "HostConfig": {"Binds": ["shared:/s"]},
+    })
+    .to_string();
+    let volume = br#"{"Name": "shared"}"#;
+    let json = "application/json";
+    for number in 0..150 {
+        let target = format!("/containers/create?name=c{number}");
+        assert_eq!(post(&subject, "/volumes/create", json, volume).0, 201);
+        let ((created, message), removed) = std::thread::scope(|scope| {
+            let create = scope.spawn(|| post(&subject, &target, json, body.as_bytes()));
+            // Sooner and later, so that each is the quicker one at times.
+            std::thread::sleep(Duration::from_micros(number % 30 * 100));
+            let removed = delete(&subject, "/volumes/shared");
+            (create.join().unwrap(), removed)
+        });
+        assert!(matches!(removed, 204 | 409), "{removed}");
+        match created {
+            201 => {
+                let found = subject.get("/v1.51/volumes/shared").0;
+                assert_eq!(found, 200, "round {number}, removal: {removed}");
+                assert_eq!(delete(&subject, &format!("/containers/c{number}")), 204);
+            }
+            409 => assert!(message.contains("is being removed"), "{message}"),
+            other => panic!("{other}: {message}"),
+        }
+    }
+    subject.is_well();
+}
+
+fn delete(subject: &Subject, target: &str) -> u16 {
+    let request = Request {
+        method: "DELETE".to_owned(),
+        target: format!("/v1.51{target}"),
+        headers: Vec::new(),
+        body: None,
+        chunked: false,
+    };
+    fetch(subject.endpoint(), &request, LIMIT).unwrap().0.status
+}

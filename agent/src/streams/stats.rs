@@ -73,6 +73,8 @@ pub(super) async fn stats<W: AsyncWrite + Unpin>(
 struct Reading {
     user: u64,
     system: u64,
+    /// Time on processors, in nanoseconds; `user` and `system` count whole ticks.
+    busy: u64,
     machine: u64,
     cpus: u64,
     processes: u64,
@@ -92,6 +94,7 @@ impl Reading {
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) {
             reading.user = u64::try_from(usage.user_time().num_nanoseconds()).unwrap_or(0);
             reading.system = u64::try_from(usage.system_time().num_nanoseconds()).unwrap_or(0);
+            reading.busy = reading.user + reading.system;
         }
         for pid in tree::pids(helper) {
             let file =
@@ -108,8 +111,12 @@ impl Reading {
                     .unwrap_or(0)
             };
             let nanos = 1_000_000_000 / TICKS_PER_SECOND;
-            reading.user += (number(11) + number(13)) * nanos;
-            reading.system += (number(12) + number(14)) * nanos;
+            let (user, system) = (number(11) * nanos, number(12) * nanos);
+            let ended = (number(13) + number(14)) * nanos;
+            reading.user += user + number(13) * nanos;
+            reading.system += system + number(14) * nanos;
+            // Of threads that have ended only the ticks are known.
+            reading.busy += ended + on_processors(pid).max(user + system);
             reading.processes += number(17);
             reading.memory += memory(&file("smaps_rollup")).unwrap_or_else(|| number(21) * 4096);
             let io = file("io");
@@ -142,7 +149,7 @@ impl Reading {
     fn cpu(&self) -> Value {
         json!({
             "cpu_usage": {
-                "total_usage": self.user + self.system,
+                "total_usage": self.busy,
                 "usage_in_kernelmode": self.system,
                 "usage_in_usermode": self.user,
             },
@@ -193,6 +200,18 @@ impl Reading {
         }
         value
     }
+}
+
+/// How long the threads of a process have been on processors, in nanoseconds; nothing where the
+/// kernel does not count it.
+fn on_processors(pid: nix::unistd::Pid) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
+        .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
+        .sum()
 }
 
 fn no_cpu() -> Value {

@@ -147,8 +147,7 @@ impl Control {
         if let Err(why) = begun
             && self.store.take_waiter(&container.id, &waiter).await?
         {
-            self.deliver(&answer, error(500, &why.to_string()))
-                .await?;
+            self.deliver(&answer, error(500, &why.to_string())).await?;
         }
         Ok(())
     }

@@ -54,6 +54,38 @@ pub(crate) fn mounted(container: &Container) -> impl Iterator<Item = (&Mount, &V
 }
 
 impl Control {
+    /// Removes those of the volumes that no container uses, but for one that is going; gives the
+    /// others, with their users. Idempotent.
+    ///
+    /// # Errors
+    /// When the store or the host fails.
+    pub async fn remove_unused_volumes(
+        &self,
+        namespace: &Namespace,
+        names: &[&str],
+        but: Option<&ContainerId>,
+    ) -> Result<Vec<(String, Vec<ContainerId>)>, EngineError> {
+        // Marked before their users are looked for: a container that is stored later does not
+        // find them any more, and one that was stored before is found.
+        for name in names {
+            self.store.mark_volume(namespace, name, true).await?;
+        }
+        let mut containers = self.store.containers(namespace).await?;
+        containers.retain(|container| Some(&container.id) != but);
+        let users = Users::of(&containers);
+        let mut used = Vec::new();
+        for name in names {
+            match users.of_volume(name) {
+                [] => self.remove_volume(namespace, name).await?,
+                users => {
+                    self.store.mark_volume(namespace, name, false).await?;
+                    used.push(((*name).to_owned(), users.to_vec()));
+                }
+            }
+        }
+        Ok(used)
+    }
+
     /// Removes a volume and its data. Idempotent.
     ///
     /// # Errors
@@ -90,14 +122,8 @@ impl Control {
         if anonymous.is_empty() {
             return Ok(());
         }
-        let mut others = self.store.containers(&container.namespace).await?;
-        others.retain(|other| other.id != container.id);
-        let users = Users::of(&others);
-        for name in anonymous {
-            if users.of_volume(name).is_empty() {
-                self.remove_volume(&container.namespace, name).await?;
-            }
-        }
+        self.remove_unused_volumes(&container.namespace, &anonymous, Some(&container.id))
+            .await?;
         Ok(())
     }
 }

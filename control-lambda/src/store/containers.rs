@@ -84,14 +84,15 @@ pub enum Found {
 }
 
 impl Store {
-    /// Stores a new container and claims its name.
+    /// Stores a new container and claims its name, if all of `held` holds.
     ///
     /// # Errors
-    /// [`StoreError::is_conflict`] when the name is taken.
+    /// [`StoreError::is_conflict`] when the name is taken, or something does not hold.
     pub async fn create_container(
         &self,
         container: &Container,
         events: &[Event],
+        held: Vec<Write>,
     ) -> Result<(), StoreError> {
         let mut writes = vec![
             put(
@@ -105,6 +106,7 @@ impl Store {
                 Condition::Absent,
             )?,
         ];
+        writes.extend(held);
         writes.extend(self.log_write(&container.namespace, events)?);
         if container.starts_with_host() {
             let key = boot_key(&container.namespace, &container.id);

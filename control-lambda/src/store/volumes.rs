@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sockerless_shared::ids::Namespace;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::{Store, StoreError, put};
+use super::{ATTEMPTS, Store, StoreError, Versioned, put};
 use crate::ports::table::{Condition, Key, Write};
 
 /// A volume as it is stored.
@@ -22,6 +22,9 @@ pub struct Volume {
     pub options: Option<BTreeMap<String, String>>,
     /// Where its data is, on the machine that has it.
     pub mountpoint: String,
+    /// Whether it is being removed: no new container may have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
 }
 
 impl Volume {
@@ -63,12 +66,68 @@ impl Store {
         namespace: &Namespace,
         name: &str,
     ) -> Result<Option<Volume>, StoreError> {
+        let found = self.volume_versioned(namespace, name).await?;
+        Ok(found.map(|found| found.record))
+    }
+
+    async fn volume_versioned(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+    ) -> Result<Option<Versioned<Volume>>, StoreError> {
         let key = volume_key(namespace, name);
         if !key.is_valid() {
             // Nothing can be stored under such a name.
             return Ok(None);
         }
-        Ok(self.read(&key).await?.map(|found| found.record))
+        self.read(&key).await
+    }
+
+    /// What has to hold when a container is stored that has this volume: that nobody has begun
+    /// to remove it. `None` when somebody has.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn hold_volume(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+    ) -> Result<Option<Write>, StoreError> {
+        let found = self.volume_versioned(namespace, name).await?;
+        let held = found.filter(|found| !found.record.removing);
+        Ok(held.map(|found| Write::Check {
+            key: volume_key(namespace, name),
+            condition: Condition::Version(found.version),
+        }))
+    }
+
+    /// Notes that a volume is being removed, or is not after all; whether there is one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn mark_volume(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        removing: bool,
+    ) -> Result<bool, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.volume_versioned(namespace, name).await? else {
+                return Ok(false);
+            };
+            let marked = Volume {
+                removing,
+                ..found.record
+            };
+            let condition = Condition::Version(found.version);
+            let write = put(volume_key(namespace, name), &marked, condition)?;
+            match self.write(vec![write]).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Contended(name.to_owned()))
     }
 
     /// All volumes of a namespace, in the order of their names.

@@ -12,9 +12,11 @@ use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, go_json, json, signal};
 use crate::engine::Config;
 use crate::engine::events::of_container;
+use crate::engine::volumes::mounted;
 use crate::images::platform::Platform;
 use crate::ports::function_host::{FunctionShape, Network};
 use crate::ports::machine::{Machine, MountSource};
+use crate::ports::table::Write;
 use crate::store::StoreError;
 use crate::store::containers::Container;
 
@@ -223,8 +225,11 @@ async fn store(
     let control = context.control;
     if let Some(name) = name {
         container.name = name;
-        return match create_and_log(context, container).await {
+        let held = hold_volumes(context, container).await?;
+        return match create_and_log(context, container, held).await {
             Err(error) if error.is_conflict() => {
+                // Or else the name is what is taken.
+                hold_volumes(context, container).await?;
                 Err(names::conflict(context, &container.name).await?)
             }
             other => Ok(other?),
@@ -232,19 +237,46 @@ async fn store(
     }
     for attempt in 0..NAME_ATTEMPTS {
         container.name = names::made_up(control.environment.random(), attempt);
-        match create_and_log(context, container).await {
+        let held = hold_volumes(context, container).await?;
+        match create_and_log(context, container, held).await {
             Err(error) if error.is_conflict() => {}
             other => return Ok(other?),
         }
     }
     container.name = container.id.short().to_owned();
-    Ok(create_and_log(context, container).await?)
+    let held = hold_volumes(context, container).await?;
+    Ok(create_and_log(context, container, held).await?)
 }
 
-async fn create_and_log(context: &Context<'_>, container: &Container) -> Result<(), StoreError> {
+/// What keeps the container's volumes from being removed before it is stored.
+///
+/// # Errors
+/// 409 for one that is being removed.
+async fn hold_volumes(
+    context: &Context<'_>,
+    container: &Container,
+) -> Result<Vec<Write>, ApiError> {
+    let mut held: Vec<Write> = Vec::new();
+    for (_, volume) in mounted(container) {
+        let store = &context.control.store;
+        let write = store.hold_volume(context.namespace, &volume.name).await?;
+        let write = write.ok_or_else(|| volumes::being_removed(&volume.name))?;
+        // A volume may be mounted in two places.
+        if !held.contains(&write) {
+            held.push(write);
+        }
+    }
+    Ok(held)
+}
+
+async fn create_and_log(
+    context: &Context<'_>,
+    container: &Container,
+    held: Vec<Write>,
+) -> Result<(), StoreError> {
     let event = of_container(container, "create", [], container.created);
     let store = &context.control.store;
-    store.create_container(container, &[event]).await
+    store.create_container(container, &[event], held).await
 }
 
 /// The request, with every field that Docker knows.

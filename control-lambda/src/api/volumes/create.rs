@@ -88,7 +88,11 @@ pub(in crate::api) async fn ensure(
         return refuse(404, why);
     }
     if let Some(found) = control.store.volume(context.namespace, &name).await? {
-        return Ok(found);
+        return if found.removing {
+            Err(being_removed(&name))
+        } else {
+            Ok(found)
+        };
     }
     if let Err(why) = check_name(&name) {
         return refuse(400, why);
@@ -110,6 +114,7 @@ pub(in crate::api) async fn ensure(
         labels,
         options,
         mountpoint,
+        removing: false,
     };
     if control
         .store
@@ -128,6 +133,17 @@ pub(in crate::api) async fn ensure(
         .volume(context.namespace, &volume.name)
         .await?;
     Ok(found.unwrap_or(volume))
+}
+
+/// What is said of a volume that somebody removes at the moment, or did not come to the end of
+/// removing. Docker lets a client wait.
+pub(in crate::api) fn being_removed(name: &str) -> ApiError {
+    ApiError::new(
+        409,
+        format!(
+            "volume {name} is being removed: repeat the request, or `docker volume rm {name}` if it stays so"
+        ),
+    )
 }
 
 /// Docker's rule for names, which keeps them apart from folders of the machine.

@@ -23,7 +23,7 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
     let all = context.version < ApiVersion::new(1, 42) || wants_all(&filters)?;
     let control = context.control;
     let users = users(context).await?;
-    let (mut removed, mut freed) = (Vec::new(), 0);
+    let mut sizes = Vec::new();
     for volume in control.store.volumes(context.namespace).await? {
         if !(all || volume.is_anonymous())
             || !choice.takes(volume.created, &json!(volume.labels))
@@ -35,12 +35,15 @@ pub async fn prune(context: &Context<'_>) -> ApiResult {
             .host
             .volume_size(context.namespace, &volume.name)
             .await?;
-        control
-            .remove_volume(context.namespace, &volume.name)
-            .await?;
-        freed += size;
-        removed.push(volume.name);
+        sizes.push((volume.name, size));
     }
+    let names: Vec<&str> = sizes.iter().map(|(name, _)| name.as_str()).collect();
+    let used = control
+        .remove_unused_volumes(context.namespace, &names, None)
+        .await?;
+    sizes.retain(|(name, _)| !used.iter().any(|(used, _)| used == name));
+    let freed: u64 = sizes.iter().map(|(_, size)| size).sum();
+    let removed: Vec<String> = sizes.into_iter().map(|(name, _)| name).collect();
     let event = of_prune(Kind::Volume, freed, control.environment.now());
     control.say_or_log(context.namespace, &[event]).await;
     json(

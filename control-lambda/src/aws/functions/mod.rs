@@ -233,25 +233,27 @@ impl LambdaHost {
     }
 }
 
+/// What is said of the other runtime.
+const NO_MICROVM: &str =
+    "--runtime microvm is not available on AWS yet: use --runtime function, or sockerless local";
+
+/// What is said of containers that are to reach nothing.
+const NO_ISOLATION: &str = "--network none cannot be had on AWS Lambda, whose functions always reach the network: \
+                            leave it out, or use sockerless local";
+
 #[async_trait]
 impl FunctionHost for LambdaHost {
     async fn ensure(&self, shape: &FunctionShape) -> Result<EnsuredFunction, HostError> {
         match shape.runtime {
             Runtime::Function => {}
             Runtime::Microvm => {
-                return Err(HostError::Unsupported(
-                    "--runtime microvm is not available on AWS yet: use --runtime function, or sockerless local".to_owned(),
-                ));
+                return Err(HostError::Unsupported(NO_MICROVM.to_owned()));
             }
         }
         match shape.network {
             Network::Outbound => {}
             Network::None => {
-                return Err(HostError::Unsupported(
-                    "--network none cannot be had on AWS Lambda, whose functions always reach the network: \
-                     leave it out, or use sockerless local"
-                        .to_owned(),
-                ));
+                return Err(HostError::Unsupported(NO_ISOLATION.to_owned()));
             }
         }
         let uri = self.images.uri(&shape.image).await?;

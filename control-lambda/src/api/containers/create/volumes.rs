@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::containers::mounts;
+pub(super) use crate::api::volumes::create::being_removed;
 use crate::api::volumes::create::{Wanted, device, ensure, given};
 use crate::api::{ApiError, Context};
 use crate::ports::machine::{Machine, MountSource, VolumeMount};
