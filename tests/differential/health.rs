@@ -163,9 +163,10 @@ fn start_period() -> Scenario {
     Scenario::new(
         "health-start-period",
         [
-            docker("run --detach --name @N --health-cmd 'test -e /tmp/ok' --health-interval 1h --health-start-period 1h --health-start-interval 200ms --health-retries 1 busybox sh -c 'sleep 1; touch /tmp/ok; sleep 1000'").gives(0),
+            docker("run --detach --name @N --health-cmd 'test -e /tmp/ok' --health-interval 1h --health-start-period 1h --health-start-interval 200ms --health-retries 1 busybox sleep 1000").gives(0),
             docker("inspect @N --format '{{.State.Health.Status}} {{.State.Health.FailingStreak}}'").gives(0),
             listed("starting"),
+            docker("exec @N touch /tmp/ok").gives(0),
             until_health("healthy"),
             docker("events --since 10m --until=-1s --filter container=@N --filter event=health_status --format '{{.Action}}'").gives(0),
             docker("rm --force @N").gives(0),

@@ -3,8 +3,8 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sockerless_tests::scenario::{
-    Gone, Scenario, api, await_text, docker, file, finish, gone, half_close, hang_up, read_file,
-    send, signal, until, until_status,
+    Gone, Scenario, api, await_text, docker, file, finish, gone, half_close, hang_up, query,
+    read_file, send, signal, until, until_status,
 };
 
 /// The scenarios of this file.
@@ -196,7 +196,11 @@ fn exposed() -> Scenario {
             docker("start @N").gives(0),
             shown(),
             listed(),
-            api("GET /containers/json?all=1&filters={\"name\":[\"@N\"]}").gives(200),
+            api(&format!(
+                "GET /containers/json?all=1&filters={}",
+                query(&json!({"name": ["@N"]}))
+            ))
+            .gives(200),
             docker("stop --time 0 @N").gives(0),
             shown(),
             listed(),

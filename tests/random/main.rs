@@ -50,7 +50,7 @@ impl Arena {
     /// for (501), what comes after cannot be compared.
     fn play(&self, moves: &[Move]) -> Outcome {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        let steps = moves.iter().flat_map(|one| moves::steps(one, self.runtime));
+        let steps = moves.iter().flat_map(moves::steps);
         let scenario = Scenario::new(&format!("r{run}"), steps);
         match self.suite.run(&scenario) {
             Ok(()) => Outcome::Same,
@@ -101,7 +101,7 @@ fn try_seed(arena: &Arena, seed: u64, shrink: Duration) -> Result<bool, String> 
     let (moves, text) = least;
     let listed: Vec<_> = moves
         .iter()
-        .flat_map(|one| moves::steps(one, arena.runtime))
+        .flat_map(moves::steps)
         .map(|step| format!("  {}", step.title()))
         .collect();
     Err(format!(
@@ -111,8 +111,11 @@ fn try_seed(arena: &Arena, seed: u64, shrink: Duration) -> Result<bool, String> 
 }
 
 fn check() -> Result<(), String> {
-    let settings = Settings::from_environment()?;
+    let mut settings = Settings::from_environment()?;
     let runtime = settings.runtime;
+    if runtime == Runtime::Function {
+        settings.overlooked = "a function";
+    }
     let seconds = number("SOCKERLESS_TEST_SECONDS")?.unwrap_or(SECONDS);
     let first = match number("SOCKERLESS_TEST_SEED")? {
         Some(seed) => seed,

@@ -103,6 +103,7 @@ pub struct Normaliser<'a> {
     grid: &'a Grid,
     known: &'a BTreeSet<String>,
     local: Vec<(String, &'static str)>,
+    overlooked: &'static str,
     ids: Vec<String>,
 }
 
@@ -121,8 +122,15 @@ impl<'a> Normaliser<'a> {
             grid,
             known,
             local,
+            overlooked: "",
             ids: Vec::new(),
         }
+    }
+
+    /// Leaves out warnings that begin so, if that is anything.
+    #[must_use]
+    pub fn overlooking(self, overlooked: &'static str) -> Self {
+        Self { overlooked, ..self }
     }
 
     /// The record's value, normalised.
@@ -139,6 +147,12 @@ impl<'a> Normaliser<'a> {
             if let Some(Value::String(server)) = headers.get_mut("server") {
                 *server = self.rules.server.replace(server, "<program>").into_owned();
             }
+        }
+        if !self.overlooked.is_empty()
+            && let Some(Value::Array(warnings)) = value.pointer_mut("/body/Warnings")
+        {
+            let overlooked = |text: &str| text.starts_with(self.overlooked);
+            warnings.retain(|warning| !warning.as_str().is_some_and(overlooked));
         }
         let operation = record
             .request

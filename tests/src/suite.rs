@@ -26,6 +26,9 @@ pub struct Settings {
     pub subject: Option<String>,
     /// `SOCKERLESS_TEST_RUNTIME`: the runtime of the subject's containers.
     pub runtime: Runtime,
+    /// How those warnings of the subject begin that are overlooked: a runtime's own, of what its
+    /// platform does not have. Empty for none.
+    pub overlooked: &'static str,
 }
 
 impl Settings {
@@ -42,6 +45,7 @@ impl Settings {
             runtime: Runtime::named(&runtime).ok_or_else(|| {
                 format!("SOCKERLESS_TEST_RUNTIME={runtime} is neither function nor microvm")
             })?,
+            overlooked: "",
         })
     }
 
@@ -155,7 +159,8 @@ impl Suite {
             Normaliser::new(&self.rules, &self.grid, &engines.known, local)
         };
         let mut of_oracle = normaliser(&engines.oracle_stage);
-        let mut of_subject = normaliser(&engines.subject_stage);
+        let mut of_subject =
+            normaliser(&engines.subject_stage).overlooking(self.settings.overlooked);
         for (left, right) in oracle.records.iter().zip(&subject.records) {
             let (oracle, subject) = (of_oracle.normalise(left), of_subject.normalise(right));
             problems.extend(self.difference(scenario, left, &oracle, &subject));

@@ -263,8 +263,10 @@ pub fn of_lifecycle(
         };
         all.push(said);
     }
-    for (number, event) in (0..).zip(&mut all) {
-        event.at = event.at.plus(Duration::from_nanos(number));
+    let mut earliest = Timestamp::from_nanos(i64::MIN);
+    for event in &mut all {
+        event.at = event.at.max(earliest);
+        earliest = event.at.plus(Duration::from_nanos(1));
     }
     all
 }
