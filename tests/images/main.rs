@@ -8,6 +8,8 @@
     reason = "a test stops at what it did not expect"
 )]
 
+mod fake;
+mod hostile;
 mod large;
 mod network;
 mod tls;

@@ -28,6 +28,8 @@ const PARALLEL: usize = 3;
 const ATTEMPTS: u32 = 5;
 /// How long to wait before another attempt, times the number of those that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How often it is looked whether what somebody else fetches is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// At most one number for each layer in this time.
 const NEWS_EVERY: Duration = Duration::from_millis(100);
 /// For how long the layers of a pull that broke off are kept for the next.
@@ -455,7 +457,8 @@ impl Images {
         Ok(repository.stat_blob(&blob.digest).await?.is_some())
     }
 
-    /// Fetches a blob, and again where that breaks off.
+    /// Fetches a blob, and again where that breaks off. What somebody else (on AWS, in
+    /// another invocation) is fetching is waited for: they end, or cease to say that they do.
     async fn fetch_blob_at_last(
         &self,
         repository: &Repository,
@@ -463,9 +466,22 @@ impl Images {
         news: &mpsc::Sender<Message>,
     ) -> Result<(), PullError> {
         let mut failed = 0;
+        let mut waits = false;
         loop {
             match self.fetch_blob(repository, blob, news).await {
                 Ok(()) => return Ok(()),
+                Err(PullError::Store(StoreError::Registry(RegistryError::Busy(_)))) => {
+                    if !waits {
+                        waits = true;
+                        let step = Message::step(&blob.digest.short(), "Waiting");
+                        // Nobody who listens is gone before the layers are.
+                        let _ = news.send(step).await;
+                    }
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    if self.is_here(repository, blob).await? {
+                        return Ok(());
+                    }
+                }
                 Err(error) if failed + 1 < ATTEMPTS && is_passing(&error) => {
                     failed += 1;
                     let wait = RETRY_AFTER * failed;

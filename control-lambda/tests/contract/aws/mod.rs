@@ -58,13 +58,19 @@ mod blobs {
     crate::blobs::blobs_contract!(blobs());
 }
 
+/// The registry as an invocation has it: one of its own.
+async fn registry_of() -> EcrRegistry {
+    let sdk = Sdk::from_environment().await;
+    let repository = variable("SOCKERLESS_TEST_REPOSITORY");
+    let table = Arc::new(DynamoTable::new(&sdk, variable("SOCKERLESS_TEST_TABLE")));
+    EcrRegistry::new(&sdk, &repository, table, Arc::new(Clock)).unwrap()
+}
+
 mod registry {
     use super::*;
 
     async fn registry() -> (Arc<dyn Registry>, ()) {
-        let sdk = Sdk::from_environment().await;
-        let repository = variable("SOCKERLESS_TEST_REPOSITORY");
-        (Arc::new(EcrRegistry::new(&sdk, &repository).unwrap()), ())
+        (Arc::new(super::registry_of().await), ())
     }
 
     // All but what cannot be had: only ECR itself deletes its blobs, and MiniStack
