@@ -204,6 +204,7 @@ fn configs_and_manifests_of_the_wrong_type() {
         (json!(7), invalid),
         (Value::Null, invalid),
         (json!({"rootfs": []}), invalid),
+        (json!({"config": [], "rootfs": {"type": "layers"}}), invalid),
         (
             json!({"rootfs": {"type": "layers", "diff_ids": "all"}}),
             invalid,
@@ -223,7 +224,11 @@ fn configs_and_manifests_of_the_wrong_type() {
     let honest = Image::with(b"{}".to_vec(), layer);
     for (pointer, value, why) in [
         ("/layers", json!({}), "manifest is not valid"),
-        ("/layers/0/digest", json!("sha256:../../../etc"), "manifest is not valid"),
+        (
+            "/layers/0/digest",
+            json!("sha256:../../../etc"),
+            "manifest is not valid",
+        ),
         ("/layers/0/size", json!(-1), "manifest is not valid"),
         ("/schemaVersion", json!(1), "schema 1"),
         (
@@ -296,7 +301,10 @@ fn what_is_larger_than_memory() {
     // As each of the lists of an archive, and as a manifest that a list names.
     for list in ["manifest.json", "index.json"] {
         let archive = Tar::default().file(list, &huge).end();
-        trial.load_refused(&archive, &format!("{list} has more than 4194304 bytes"));
+        trial.load_refused(
+            &archive,
+            &format!("{list} in the image archive has more than 4194304 bytes"),
+        );
     }
     let index = json!({"schemaVersion": 2, "mediaType": INDEX,
         "manifests": [descriptor(MANIFEST, &huge)]});
@@ -316,7 +324,11 @@ fn what_is_larger_than_memory() {
     // A layer that says at once that it has no end.
     let endless = Tar::default().entry("f", b'0', "", BOMB_BYTES, &[0; 512]);
     let image = Image::of(&endless.end());
-    trial.both_refused(&image, "more than 10737418240 bytes", "more than 10737418240 bytes");
+    trial.both_refused(
+        &image,
+        "more than 10737418240 bytes",
+        "more than 10737418240 bytes",
+    );
     trial.end();
 }
 

@@ -133,10 +133,9 @@ impl Job {
             | Self::Load { answer, .. }
             | Self::Import { answer, .. } => Some(answer),
             // Its archive is being sent, and cannot be begun in its middle.
-            Self::Save { .. }
-            | Self::Commit { .. }
-            | Self::Start { .. }
-            | Self::Restart { .. } => None,
+            Self::Save { .. } | Self::Commit { .. } | Self::Start { .. } | Self::Restart { .. } => {
+                None
+            }
         }
     }
 }

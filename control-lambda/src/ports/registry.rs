@@ -95,7 +95,8 @@ pub trait Registry: Send + Sync {
     /// off; 0 where nothing is, as with a registry that keeps no parts.
     ///
     /// # Errors
-    /// [`RegistryError::Unavailable`].
+    /// [`RegistryError::Unavailable`]; [`RegistryError::Busy`] while somebody else is storing
+    /// it, where that is known before a body is there.
     async fn kept_bytes(&self, _digest: &Digest) -> Result<u64, RegistryError> {
         Ok(0)
     }

@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::setup::{Place, place};
 
 /// A registry with an image `v1` of one layer that cannot be compressed, and that layer's path.
-async fn registry() -> (Registry, String, usize) {
+pub(super) async fn registry() -> (Registry, String, usize) {
     let registry = Registry::start().await;
     let noise: Vec<u8> = (0..400_000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -37,7 +37,7 @@ async fn until(what: impl Fn() -> bool) {
 }
 
 /// How many bytes of blobs are kept.
-fn kept(place: &Place) -> u64 {
+pub(super) fn kept(place: &Place) -> u64 {
     fs::read_dir(place.folder.path().join("images/partial"))
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len())

@@ -120,9 +120,12 @@ impl EcrRegistry {
     }
 }
 
+/// What the tags of images' own manifests begin with.
+const IMAGE: &str = "image-";
+
 /// The tag of an image's own manifest.
 fn image_tag(config: &Digest) -> String {
-    format!("image-{}", config.hex())
+    format!("{IMAGE}{}", config.hex())
 }
 
 #[async_trait]
@@ -257,16 +260,25 @@ impl Registry for EcrRegistry {
             .repository_name(self.client.repository())
             .into_paginator()
             .send();
-        let mut found = Vec::new();
+        let (mut listed, mut images) = (Vec::new(), Vec::new());
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| failed("list manifests", &error))?;
-            let digests = page.image_ids.unwrap_or_default();
-            found.extend(
-                digests
-                    .iter()
-                    .filter_map(|image| image.image_digest()?.parse::<Digest>().ok()),
-            );
+            for entry in page.image_ids.unwrap_or_default() {
+                let Some(digest) = entry.image_digest().and_then(|text| text.parse().ok()) else {
+                    continue;
+                };
+                let tag = entry.image_tag().unwrap_or_default();
+                images.extend(tag.strip_prefix(IMAGE).map(ToOwned::to_owned));
+                listed.push((digest, tag.to_owned()));
+            }
         }
+        // What was made of an image is a manifest of that image's, and goes after it.
+        let is_own = |tag: &str| !runnable::is_made_of(tag, images.iter().map(String::as_str));
+        let mut found: Vec<Digest> = listed
+            .into_iter()
+            .filter(|(_, tag)| is_own(tag))
+            .map(|(digest, _)| digest)
+            .collect();
         // An image is listed once for each of its tags.
         found.sort_unstable();
         found.dedup();

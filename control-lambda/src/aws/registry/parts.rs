@@ -63,7 +63,12 @@ impl UploadRecords {
 
     /// How far the upload of a blob is.
     pub(super) async fn sent(&self, digest: &Digest) -> Result<u64, RegistryError> {
-        Ok(self.read(digest).await?.map_or(0, |(record, _)| record.sent))
+        match self.read(digest).await? {
+            Some((record, _)) if record.until > self.environment.now().nanos() => {
+                Err(RegistryError::Busy(*digest))
+            }
+            found => Ok(found.map_or(0, |(record, _)| record.sent)),
+        }
     }
 
     /// The right to go on with a blob's upload, of which `kept` bytes are there. The progress

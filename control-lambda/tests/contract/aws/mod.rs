@@ -11,8 +11,18 @@ use sockerless_control::aws::table::DynamoTable;
 use sockerless_control::ports::{Blobs, Environment, Registry, Table};
 use sockerless_shared::timestamp::Timestamp;
 
+#[path = "../../images/archives.rs"]
+#[allow(dead_code, reason = "others use all of it")]
+mod archives;
 mod functions;
+mod invocation;
+mod meter;
+mod preparation;
+mod pull;
 mod relay;
+#[path = "../../images/registry.rs"]
+#[allow(dead_code, reason = "others use all of it")]
+mod remote;
 
 fn variable(name: &str) -> String {
     std::env::var(name)
