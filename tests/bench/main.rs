@@ -7,6 +7,9 @@
 //! - `SOCKERLESS_BENCH_FILTER=TEXT`: only the rows whose name has it
 //! - `SOCKERLESS_BENCH_TAKES=N`: takes of each latency with each engine (default 60)
 //! - `SOCKERLESS_BENCH_RUNS=N`: runs before memory is measured (default 1000)
+//! - `SOCKERLESS_BENCH_PULL_LAYERS=N`, `SOCKERLESS_BENCH_PULL_MIB=N`: what is pulled: layers
+//!   (default 4), and MiB of each (default 32)
+//! - `SOCKERLESS_BENCH_ROUNDS=N`: rounds of what is measured in rounds (default 5)
 
 mod calls;
 mod latency;
@@ -35,6 +38,12 @@ fn number(name: &str, default: usize) -> Result<usize, String> {
 fn run() -> Result<(), String> {
     let takes = number("SOCKERLESS_BENCH_TAKES", 60)?;
     let runs = number("SOCKERLESS_BENCH_RUNS", 1000)?;
+    let rounds = number("SOCKERLESS_BENCH_ROUNDS", 5)?;
+    let size = pull::Size {
+        layers: number("SOCKERLESS_BENCH_PULL_LAYERS", 4)? as u64,
+        layer_mib: number("SOCKERLESS_BENCH_PULL_MIB", 32)? as u64,
+        rounds,
+    };
     let filter = std::env::var("SOCKERLESS_BENCH_FILTER").unwrap_or_default();
     let pair = Pair::start()?;
     let mut report = Report::default();
@@ -47,13 +56,14 @@ fn run() -> Result<(), String> {
     }
     if throughput::NAME.contains(&filter) {
         eprintln!("measuring: {}", throughput::NAME);
-        report.throughput(&throughput::measure(&pair, 5)?);
+        report.throughput(&throughput::measure(&pair, rounds)?);
     }
     if pull::NAME.contains(&filter) {
         eprintln!("measuring: {}", pull::NAME);
-        let (engine, skopeo) = pull::measure(&pair, 5)?;
-        report.rounds(pull::NAME, &engine);
-        report.rounds(pull::BESIDE_SKOPEO, &skopeo);
+        let (engine, skopeo) = pull::measure(&pair, size)?;
+        let [beside_engine, beside_skopeo] = size.names();
+        report.rounds(&beside_engine, &engine);
+        report.rounds(&beside_skopeo, &skopeo);
     }
     if memory::NAME.contains(&filter) {
         eprintln!("measuring: {}", memory::NAME);

@@ -8,6 +8,8 @@
     reason = "a test stops at what it did not expect"
 )]
 
+mod build;
+mod exchange;
 mod fake;
 mod hostile;
 mod large;

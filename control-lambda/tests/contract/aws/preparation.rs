@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -15,6 +16,7 @@ use sockerless_shared::ids::ImageDigest;
 
 use super::invocation::{self, Invocation, emulator, namespace};
 use super::meter::Meter;
+use super::archives::{Tar, config, docker_archive, gzip};
 use super::variable;
 
 /// Stands for the agent: what it is does not matter here.
@@ -32,8 +34,8 @@ impl Progress for Loaded {
     }
 }
 
-async fn load(invocation: &Invocation, archive: &Path) -> ImageDigest {
-    let bytes = Bytes::from(std::fs::read(archive).unwrap());
+async fn load(invocation: &Invocation, archive: Vec<u8>) -> ImageDigest {
+    let bytes = Bytes::from(archive);
     let body = Box::pin(futures_util::stream::iter([Ok(bytes)]));
     let mut loaded = Loaded::default();
     invocation
@@ -109,7 +111,7 @@ async fn images_of_every_make_keep_lambdas_rules() {
         let archive = samples.join(format!("{name}.tar"));
         let folder = tempfile::tempdir().unwrap();
         let first = invocation::at(&meter.address, AGENT).await;
-        let image = load(&first, &archive).await;
+        let image = load(&first, std::fs::read(&archive).unwrap()).await;
         let uri = first.runnable.uri(&image).await.unwrap();
         let checked = check(&uri, &archive, folder.path());
 
@@ -146,4 +148,76 @@ async fn images_of_every_make_keep_lambdas_rules() {
     }
     assert_eq!(seen["many"]["layers"], 62);
     println!("{seen:?}");
+}
+
+/// A number that the environment may set.
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+    })
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1000.0
+}
+
+/// How long it takes from the creation of a container of an image that was never seen to the
+/// manifest that Lambda is given; rows for the table of `scripts/bench`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, which scripts/bench-preparation takes"]
+async fn how_long_it_takes() {
+    let mib = number("SOCKERLESS_BENCH_PREPARATION_MIB", 64);
+    let rounds = number("SOCKERLESS_BENCH_PREPARATION_ROUNDS", 5);
+    let agent = std::fs::read(variable("SOCKERLESS_BENCH_AGENT")).unwrap();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let noise: Vec<u8> = (0..mib << 20)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect();
+    let legal = Tar::new().folder("a/").file("a/noise", &noise).end();
+    let without_folder = Tar::new().file("a/noise", &noise).end();
+    for (layer, what) in [
+        (legal, "whose layers keep Lambda's rules"),
+        (without_folder, "whose layer is packed anew"),
+    ] {
+        let stored = gzip(&layer);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let mut config = config(&[layer.clone()]);
+            config["config"]["Labels"] = serde_json::json!({"round": round.to_string()});
+            let archive = docker_archive(&config, &["measured:v1"], &[stored.clone()]);
+            let invocation = invocation::at(&emulator(), &agent).await;
+            let image = load(&invocation, archive).await;
+            // Credentials are fetched once for twelve hours.
+            invocation
+                .registry
+                .stat_blob(&Digest::of(b""))
+                .await
+                .unwrap();
+            let begin = Instant::now();
+            let uri = invocation.runnable.uri(&image).await.unwrap();
+            first.push(begin.elapsed());
+            let invocation = invocation::at(&emulator(), &agent).await;
+            invocation
+                .registry
+                .stat_blob(&Digest::of(b""))
+                .await
+                .unwrap();
+            let begin = Instant::now();
+            assert_eq!(invocation.runnable.uri(&image).await.unwrap(), uri);
+            second.push(begin.elapsed());
+        }
+        let name = format!("from `create` to a prepared manifest, image of {mib} MiB {what}");
+        println!(
+            "| {name} | never seen, median | | {:.0} ms | |",
+            median(first)
+        );
+        println!("| {name} | seen, median | | {:.1} ms | |", median(second));
+    }
 }
