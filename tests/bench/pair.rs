@@ -90,11 +90,13 @@ impl Pair {
             .prefix("skls-bench-")
             .tempdir()
             .map_err(|error| error.to_string())?;
-        run_script("build", &["release"])?;
-        let program = std::env::var_os("SOCKERLESS_TEST_PROGRAM").map_or_else(
-            || sockerless_tests::engines::scripts().join("../target/release/sockerless"),
-            PathBuf::from,
-        );
+        let program = match std::env::var_os("SOCKERLESS_TEST_PROGRAM") {
+            Some(program) => PathBuf::from(program),
+            None => {
+                run_script("build", &["release"])?;
+                sockerless_tests::engines::scripts().join("../target/release/sockerless")
+            }
+        };
         let client = PathBuf::from(run_script("docker-cli", &[])?);
         let fixtures = folder.path().join("fixtures");
         std::fs::create_dir(&fixtures).map_err(|error| error.to_string())?;

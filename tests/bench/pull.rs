@@ -90,8 +90,8 @@ pub(crate) fn measure(pair: &Pair, size: Size) -> Result<(Times, Times), String>
         .map(|side| side.engine.registry(Path::new(&registry), &configuration))
         .collect::<Result<_, _>>()?;
     let name = format!("{address}/large:v1");
-    let archive = large::archive(folder, size.layers, size.layer_mib << 20)
-        .map_err(|e| e.to_string())?;
+    let archive =
+        large::archive(folder, size.layers, size.layer_mib << 20).map_err(|e| e.to_string())?;
     let rounds = size.rounds;
     pair.ours
         .docker(&["load", "--quiet", "--input", &archive.display().to_string()])?;

@@ -34,7 +34,17 @@ fn every_builder_says_what_to_do_instead() {
         ("1", &["build", "--tag", "x", context]),
         ("1", &["buildx", "build", context]),
         ("1", &["buildx", "build", "--load", "--tag", "x", context]),
-        ("1", &["buildx", "build", "--push", "--tag", "127.0.0.1:1/x", context]),
+        (
+            "1",
+            &[
+                "buildx",
+                "build",
+                "--push",
+                "--tag",
+                "127.0.0.1:1/x",
+                context,
+            ],
+        ),
         ("1", &["buildx", "bake", &file, &bake]),
         ("1", &["buildx", "du"]),
     ] {

@@ -111,7 +111,15 @@ fn what_one_saves_the_others_load() {
     theirs.docker(&["load", "--quiet", "--input", ours.to_str().unwrap()]);
     assert_eq!(subject.docker(&inspect), before);
     assert_eq!(theirs.docker(&inspect), before);
-    let line = ["run", "--rm", "--network", "none", "busybox", "echo", "runs"];
+    let line = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "echo",
+        "runs",
+    ];
     assert_eq!(subject.docker(&line), "runs\n");
     assert_eq!(theirs.docker(&line), "runs\n");
 
@@ -130,7 +138,11 @@ fn what_one_saves_the_others_load() {
         let pulled = podman(&format!(
             "pull --quiet --signature-policy policy.json docker-archive:{archive}:busybox:latest"
         ));
-        assert_eq!(format!("sha256:{}", pulled.trim()), before[..71], "{archive}");
+        assert_eq!(
+            format!("sha256:{}", pulled.trim()),
+            before[..71],
+            "{archive}"
+        );
     }
     podman(&format!(
         "push --quiet --signature-policy policy.json {} docker-archive:podman.tar:example.com/podman:v1",
@@ -142,7 +154,15 @@ fn what_one_saves_the_others_load() {
         "Loaded image: example.com/podman:v1\n"
     );
     theirs.docker(&["load", "--quiet", "--input", &archive]);
-    let line = ["run", "--rm", "--network", "none", "example.com/podman:v1", "echo", "runs"];
+    let line = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "example.com/podman:v1",
+        "echo",
+        "runs",
+    ];
     assert_eq!(subject.docker(&line), "runs\n");
     assert_eq!(theirs.docker(&line), "runs\n");
     subject.is_well();

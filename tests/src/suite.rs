@@ -346,6 +346,11 @@ fn start(settings: &Settings) -> Result<Ready, String> {
         tokens: free_port()?,
     };
     let registries = Registries::write(folder.path(), "registry", &addresses)?;
+    std::fs::copy(
+        fixtures_folder.join("rootfs.tar"),
+        registries.index.join("rootfs.tar"),
+    )
+    .map_err(|error| format!("rootfs.tar: {error}"))?;
     let registry = start_registry(
         std::process::Command::new(&registry_program)
             .arg("serve")

@@ -379,7 +379,7 @@ impl Images {
             image: &image,
             config: manifest.config.clone(),
             layers: manifest.layers.clone(),
-            manifest: Some((fetched.media_type, fetched.bytes)),
+            manifest: (fetched.media_type, fetched.bytes),
         };
         Ok(self.record(pins, parts, size).await?)
     }

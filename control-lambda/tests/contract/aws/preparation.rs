@@ -14,9 +14,9 @@ use sockerless_control::images::progress::{Message, Progress};
 use sockerless_control::ports::Registry as _;
 use sockerless_shared::ids::ImageDigest;
 
+use super::archives::{Tar, config, docker_archive, gzip};
 use super::invocation::{self, Invocation, emulator, namespace};
 use super::meter::Meter;
-use super::archives::{Tar, config, docker_archive, gzip};
 use super::variable;
 
 /// Stands for the agent: what it is does not matter here.
