@@ -9,6 +9,7 @@
 )]
 
 mod build;
+mod ecr;
 mod exchange;
 mod fake;
 mod hostile;

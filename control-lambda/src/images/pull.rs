@@ -1,5 +1,6 @@
 //! `docker pull`: from a registry of others to images.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -19,7 +20,7 @@ use super::progress::{Message, Progress};
 use super::reference::Reference;
 use super::remote::{Credentials, RemoteError, RemoteManifest, Repository};
 use super::store::{Images, Parts, StoreError, TidyUnlessDone, read_small};
-use crate::ports::blobs::ByteStream;
+use crate::ports::blobs::{BlobError, ByteStream};
 use crate::ports::registry::{Expected, RegistryError};
 
 /// How many layers are fetched at the same time, as in Docker.
@@ -508,8 +509,22 @@ impl Images {
     ) -> Result<(), PullError> {
         let id = blob.digest.short();
         let kept = self.registry.kept_bytes(&blob.digest).await?;
-        let body = if kept < blob.size {
-            repository.blob(&blob.digest, kept).await?
+        // Asked for only when whoever stores it wants the first of it: others may be at it.
+        let refused: Arc<OnceLock<RemoteError>> = Arc::default();
+        let body: ByteStream = if kept < blob.size {
+            let (repository, digest) = (repository.clone(), blob.digest);
+            let refused = Arc::clone(&refused);
+            let open = async move {
+                repository
+                    .blob(&digest, kept)
+                    .await
+                    .unwrap_or_else(|error| {
+                        let broken = BlobError::Interrupted(error.to_string());
+                        let _ = refused.set(error);
+                        Box::pin(stream::iter([Err(broken)]))
+                    })
+            };
+            Box::pin(stream::once(open).flatten())
         } else {
             // All of it, or no part of it: only its digest tells.
             Box::pin(stream::empty())
@@ -521,6 +536,9 @@ impl Images {
             limit: self.limits.layer.unpacked_bytes,
         };
         let stored = self.registry.put_blob_from(kept, body, expected).await;
+        if let Some(error) = refused.get() {
+            return Err(error.clone().into());
+        }
         let is_whole = !matches!(
             stored,
             Err(RegistryError::Interrupted(_) | RegistryError::Unavailable(_))
