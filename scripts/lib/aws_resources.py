@@ -1,5 +1,5 @@
 """Makes, at an AWS emulator, what the adapters' contract suites need: a table,
-a bucket, a repository, a role, and a WebSocket API that tells each client its
+a bucket, two repositories, a role, and a WebSocket API that tells each client its
 connection's id. Prints export lines that name them.
 
     aws_resources.py ENDPOINT
@@ -13,6 +13,8 @@ from aws_emulator import Emulator
 
 NAME = "contract"
 STAGE = "v1"
+# Where nothing is stored that no image names, so that its garbage can be collected.
+IMAGES = "images"
 
 # Answers every message with the id of the connection it came from.
 WHO_AM_I = """
@@ -35,6 +37,7 @@ LAMBDA_ASSUMES = {
 def main(endpoint):
     emulator = Emulator(endpoint)
     emulator.storage(NAME)
+    emulator.storage(IMAGES)
     role = emulator.role("container", LAMBDA_ASSUMES, {})
     function = emulator.function(
         "who-am-i",
@@ -47,7 +50,10 @@ def main(endpoint):
     emulator.serve(api, STAGE, function, ["$connect", "$default"])
     print(f"export SOCKERLESS_TEST_TABLE={NAME}")
     print(f"export SOCKERLESS_TEST_BUCKET={NAME}")
-    print(f"export SOCKERLESS_TEST_REPOSITORY={endpoint.removeprefix('http://')}/{NAME}")
+    host = endpoint.removeprefix("http://")
+    print(f"export SOCKERLESS_TEST_REPOSITORY={host}/{NAME}")
+    print(f"export SOCKERLESS_TEST_IMAGES_REPOSITORY={host}/{IMAGES}")
+    print(f"export SOCKERLESS_TEST_IMAGES_TABLE={IMAGES}")
     print(f"export SOCKERLESS_TEST_ROLE={role}")
     print(f"export SOCKERLESS_TEST_RELAY={emulator.api_url(api)}/{STAGE}")
 

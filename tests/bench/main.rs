@@ -11,7 +11,9 @@
 //! - `SOCKERLESS_BENCH_FILES=N`: small files that it copies (default 20000)
 //! - `SOCKERLESS_BENCH_LINES=N`: lines of a log (default 1000000)
 //! - `SOCKERLESS_BENCH_CONTAINERS=N`: containers at most (default 10000)
-//! - `SOCKERLESS_BENCH_ROUNDS=N`: rounds of each of those four (default 3)
+//! - `SOCKERLESS_BENCH_PULL_LAYERS=N`, `SOCKERLESS_BENCH_PULL_MIB=N`: what is pulled: layers
+//!   (default 4), and MiB of each (default 32)
+//! - `SOCKERLESS_BENCH_ROUNDS=N`: rounds of what is measured in rounds (default 3)
 //! - `SOCKERLESS_TEST_PROGRAM=PATH`: this program, instead of one that is built for it
 
 mod bulk;
@@ -42,12 +44,18 @@ fn number(name: &str, default: usize) -> Result<usize, String> {
 fn run() -> Result<(), String> {
     let takes = number("SOCKERLESS_BENCH_TAKES", 60)?;
     let runs = number("SOCKERLESS_BENCH_RUNS", 1000)?;
+    let rounds = number("SOCKERLESS_BENCH_ROUNDS", 3)?;
     let sizes = bulk::Sizes {
         bytes: number("SOCKERLESS_BENCH_BYTES", 1 << 30)?,
         files: number("SOCKERLESS_BENCH_FILES", 20_000)?,
         lines: number("SOCKERLESS_BENCH_LINES", 1_000_000)?,
         containers: number("SOCKERLESS_BENCH_CONTAINERS", 10_000)?,
-        rounds: number("SOCKERLESS_BENCH_ROUNDS", 3)?,
+        rounds,
+    };
+    let size = pull::Size {
+        layers: number("SOCKERLESS_BENCH_PULL_LAYERS", 4)? as u64,
+        layer_mib: number("SOCKERLESS_BENCH_PULL_MIB", 32)? as u64,
+        rounds,
     };
     let filter = std::env::var("SOCKERLESS_BENCH_FILTER").unwrap_or_default();
     let pair = Pair::start()?;
@@ -61,13 +69,14 @@ fn run() -> Result<(), String> {
     }
     if throughput::NAME.contains(&filter) {
         eprintln!("measuring: {}", throughput::NAME);
-        report.throughput(&throughput::measure(&pair, 5)?);
+        report.throughput(&throughput::measure(&pair, rounds)?);
     }
     if pull::NAME.contains(&filter) {
         eprintln!("measuring: {}", pull::NAME);
-        let (engine, skopeo) = pull::measure(&pair, 5)?;
-        report.rounds(pull::NAME, &engine);
-        report.rounds(pull::BESIDE_SKOPEO, &skopeo);
+        let (engine, skopeo) = pull::measure(&pair, size)?;
+        let [beside_engine, beside_skopeo] = size.names();
+        report.rounds(&beside_engine, &engine);
+        report.rounds(&beside_skopeo, &skopeo);
     }
     bulk::measure(&pair, sizes, &filter, &mut report)?;
     if memory::NAME.contains(&filter) {

@@ -11,11 +11,30 @@ use sockerless_tests::large;
 use crate::latency::Times;
 use crate::pair::{Pair, Side};
 
-pub(crate) const NAME: &str = "`docker pull` of 128 MiB in 4 layers";
-pub(crate) const BESIDE_SKOPEO: &str = "the same beside `skopeo copy`";
+/// What the rows' names begin with.
+pub(crate) const NAME: &str = "`docker pull`";
 
-const LAYERS: u64 = 4;
-const LAYER_BYTES: u64 = 32 << 20;
+/// What is pulled, and how often.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) layers: u64,
+    pub(crate) layer_mib: u64,
+    pub(crate) rounds: usize,
+}
+
+impl Size {
+    /// The rows' names: beside the Engine, beside skopeo.
+    pub(crate) fn names(self) -> [String; 2] {
+        let Self {
+            layers, layer_mib, ..
+        } = self;
+        let mib = layers * layer_mib;
+        [
+            format!("{NAME} of {mib} MiB in {layers} layers"),
+            format!("{NAME} of {mib} MiB in {layers} layers, beside `skopeo copy`"),
+        ]
+    }
+}
 
 fn pull(side: &Side, name: &str) -> Result<Duration, String> {
     let begin = Instant::now();
@@ -48,7 +67,7 @@ fn copy(skopeo: &Path, folder: &Path, name: &str) -> Result<Duration, String> {
 }
 
 /// Rounds in turns: the Engine's and ours, skopeo's and ours.
-pub(crate) fn measure(pair: &Pair, rounds: usize) -> Result<(Times, Times), String> {
+pub(crate) fn measure(pair: &Pair, size: Size) -> Result<(Times, Times), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let folder = folder.path();
     let skopeo = Path::new(&run_script("image-tools", &[])?).join("bin/skopeo");
@@ -71,7 +90,9 @@ pub(crate) fn measure(pair: &Pair, rounds: usize) -> Result<(Times, Times), Stri
         .map(|side| side.engine.registry(Path::new(&registry), &configuration))
         .collect::<Result<_, _>>()?;
     let name = format!("{address}/large:v1");
-    let archive = large::archive(folder, LAYERS, LAYER_BYTES).map_err(|e| e.to_string())?;
+    let archive =
+        large::archive(folder, size.layers, size.layer_mib << 20).map_err(|e| e.to_string())?;
+    let rounds = size.rounds;
     pair.ours
         .docker(&["load", "--quiet", "--input", &archive.display().to_string()])?;
     pair.ours.docker(&["tag", "large:v1", &name])?;

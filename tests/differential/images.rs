@@ -9,6 +9,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         load(),
         load_broken(),
         import(),
+        import_changes(),
+        import_url(),
         import_broken(),
         list(),
         inspect(),
@@ -85,6 +87,92 @@ fn import() -> Scenario {
             docker("rmi @N:v1 @N:v2 @N:v4").sorted().gives(0),
         ],
     )
+}
+
+/// Every instruction that changes an image, in the forms that it has.
+fn import_changes() -> Scenario {
+    const SHOWN: &str =
+        "image inspect @N --format '{{json .Config}} {{.Comment}} {{.Architecture}} {{.Os}}'";
+    let with = |changes: &[&str]| {
+        let changes: String = changes
+            .iter()
+            .map(|change| format!(" --change '{change}'"))
+            .collect();
+        docker(&format!("import{changes} fixtures/rootfs.tar @N"))
+    };
+    let refused = |change: &str| {
+        let change = query(&json!(change)).replace("%22", "");
+        api(&format!(
+            "POST /images/create?fromSrc=-&repo=@N&changes={change}"
+        ))
+        .fixture("rootfs.tar")
+        .gives(400)
+    };
+    Scenario::new(
+        "image-import-changes",
+        [
+            with(&[
+                "CMD echo $HOME",
+                "ENTRYPOINT [\"/bin/sh\", \"-c\"]",
+                "ENV A=1 B=\"two words\" C=a\\ b",
+                "ENV old style",
+                "EXPOSE 80 443/udp",
+                "LABEL one=1 \"two\"=\"2 2\"",
+                "ONBUILD RUN true",
+                "STOPSIGNAL SIGUSR2",
+                "USER 7:8",
+                "VOLUME /a [\"/b\"]",
+                "WORKDIR /srv",
+                "WORKDIR below",
+                "HEALTHCHECK --interval=5s --retries=2 CMD true",
+            ])
+            .gives(0),
+            docker(SHOWN).gives(0),
+            with(&[
+                "HEALTHCHECK NONE",
+                "VOLUME [\"/c\", \"/d\"]",
+                "cmd [\"ls\"]",
+            ])
+            .gives(0),
+            docker(SHOWN).gives(0),
+            docker("import --platform linux/arm64 --message why fixtures/rootfs.tar @N").gives(0),
+            docker(SHOWN).gives(0),
+            refused("RUN true"),
+            refused("COPY a b"),
+            refused("FROM busybox"),
+            refused("ENV"),
+            refused("EXPOSE many"),
+            refused("STOPSIGNAL SIGNONE"),
+            refused("HEALTHCHECK --interval=x CMD true"),
+            refused("ONBUILD FROM x"),
+            docker("rmi @N").gives(0),
+        ],
+    )
+    .alone()
+}
+
+/// What is at a URL.
+fn import_url() -> Scenario {
+    Scenario::new(
+        "image-import-url",
+        [
+            docker("import http://@S/rootfs.tar @N:v1").gives(0),
+            docker("run --rm @N:v1 /bin/echo from a URL").gives(0),
+            api("POST /images/create?fromSrc=http%3A%2F%2F@S%2Frootfs.tar&repo=@N&tag=v2")
+                .gives(200),
+            // Without a scheme it is http.
+            api("POST /images/create?fromSrc=@S%2Frootfs.tar&repo=@N&tag=v3").gives(200),
+            docker("images @N --format '{{.Repository}}:{{.Tag}} {{.Size}}'")
+                .sorted()
+                .gives(0),
+            docker("import http://@S/none.tar @N:v4").gives(1),
+            docker("import http://127.0.0.1:1/none.tar @N:v4").gives(1),
+            // A page is no tar.
+            docker("import http://@S/v1/search @N:v4").gives(1),
+            docker("rmi @N:v1 @N:v2 @N:v3").gives(0),
+        ],
+    )
+    .alone()
 }
 
 fn import_broken() -> Scenario {

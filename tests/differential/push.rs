@@ -7,6 +7,7 @@ use sockerless_tests::scenario::{Gone, Scenario, Step, api, docker, gone, query}
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         login(),
+        login_tokens(),
         push(),
         push_errors(),
         push_guarded(),
@@ -61,6 +62,32 @@ fn login() -> Scenario {
             api("POST /auth").body(b"nonsense").gives(500),
             api("POST /auth").gives(500),
             gone(Gone::BeforeAnswer, "POST /auth").json(&json!({"serveraddress": "@R"})),
+        ],
+    )
+}
+
+/// At a registry whose tokens another server gives, or refuses.
+fn login_tokens() -> Scenario {
+    let ask = |body: serde_json::Value| api("POST /auth").json(&body);
+    Scenario::new(
+        "login-tokens",
+        [
+            ask(json!({"username": "bob", "password": "secret", "serveraddress": "@T"})).gives(200),
+            ask(json!({"username": "bob", "password": "wrong", "serveraddress": "@T"})).gives(401),
+            ask(json!({"identitytoken": "renewed", "serveraddress": "@T"})).gives(200),
+            ask(json!({"identitytoken": "stale", "serveraddress": "@T"})).gives(401),
+            ask(json!({"username": "bob", "serveraddress": "@T"})).gives(401),
+            with_login("login @T --username bob --password-stdin")
+                .input("wrong")
+                .gives(1),
+            with_login("login @T --username bob --password-stdin")
+                .input("secret")
+                .gives(0),
+            // With what was kept.
+            with_login("login @T"),
+            with_login("logout @T").gives(0),
+            auth(api("POST /images/create?fromImage=@T/none&tag=v1"), WRONG),
+            auth(api("POST /images/create?fromImage=@T/none&tag=v1"), GOOD),
         ],
     )
 }

@@ -8,6 +8,11 @@
     reason = "a test stops at what it did not expect"
 )]
 
+mod build;
+mod ecr;
+mod exchange;
+mod fake;
+mod hostile;
 mod large;
 mod network;
 mod tls;

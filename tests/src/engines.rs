@@ -187,6 +187,19 @@ impl Engine {
         ))
     }
 
+    /// Starts a registry with a token server where this engine reaches it on its loopback.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn tokens(&self, address: SocketAddr) -> Result<Running, String> {
+        let mut command = self.beside(Path::new("python3"));
+        command
+            .arg(scripts().join("lib/token_server.py"))
+            .arg(address.ip().to_string())
+            .arg(address.port().to_string());
+        start_registry(&mut command)
+    }
+
     /// A program in this engine's network.
     fn beside(&self, program: &Path) -> Command {
         match &self.keeper {

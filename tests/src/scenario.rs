@@ -3,7 +3,8 @@
 //! In every text of a step, `@N` stands for the scenario's own name (the same
 //! with both engines, so that names need no normalising), `@R` for the address
 //! of the registry, `@A` for that of the same registry with basic authentication (name
-//! `bob`, password `secret`), `@S` for what can be searched as Docker Hub, and `@{x}` for what an earlier step saved as `x`.
+//! `bob`, password `secret`), `@S` for what can be searched as Docker Hub, `@T` for one
+//! that takes tokens of a server (the same name and password), and `@{x}` for what an earlier step saved as `x`.
 
 use serde_json::Value;
 

@@ -31,6 +31,8 @@ pub struct Stage {
     pub guarded: String,
     /// Address of what can be searched as Docker Hub, as the engine sees it.
     pub index: String,
+    /// Address of a registry whose tokens a server gives or refuses, as the engine sees it.
+    pub tokens: String,
     /// The files that steps may send or load.
     pub fixtures: PathBuf,
 }
@@ -125,7 +127,7 @@ impl<'a> Player<'a> {
             folder,
             saved: BTreeMap::new(),
             background: BTreeMap::new(),
-            reference: Regex::new(r"@N\b|@R\b|@A\b|@S\b|@\{(\w+)\}")
+            reference: Regex::new(r"@N\b|@R\b|@A\b|@S\b|@T\b|@\{(\w+)\}")
                 .map_err(|error| error.to_string())?,
         })
     }
@@ -137,6 +139,7 @@ impl<'a> Player<'a> {
                 "@R" => self.stage.registry.clone(),
                 "@A" => self.stage.guarded.clone(),
                 "@S" => self.stage.index.clone(),
+                "@T" => self.stage.tokens.clone(),
                 whole => self
                     .saved
                     .get(&found[1])

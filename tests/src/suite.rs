@@ -155,6 +155,7 @@ impl Suite {
                 (stage.registry.clone(), "<registry>"),
                 (stage.guarded.clone(), "<guarded>"),
                 (stage.index.clone(), "<index>"),
+                (stage.tokens.clone(), "<tokens>"),
             ];
             Normaliser::new(&self.rules, &self.grid, &engines.known, local)
         };
@@ -347,8 +348,14 @@ fn start(settings: &Settings) -> Result<Ready, String> {
         open: free_port()?,
         guarded: free_port()?,
         index: free_port()?,
+        tokens: free_port()?,
     };
     let registries = Registries::write(folder.path(), "registry", &addresses)?;
+    std::fs::copy(
+        fixtures_folder.join("rootfs.tar"),
+        registries.index.join("rootfs.tar"),
+    )
+    .map_err(|error| format!("rootfs.tar: {error}"))?;
     let registry = start_registry(
         std::process::Command::new(&registry_program)
             .arg("serve")
@@ -384,12 +391,14 @@ fn start(settings: &Settings) -> Result<Ready, String> {
         };
         running.push(engine.registry(&registry_program, &own.guarded)?);
         running.push(engine.files(addresses.index, &own.index)?);
+        running.push(engine.tokens(addresses.tokens)?);
         let stage = Stage {
             endpoint: engine.endpoint.clone(),
             client: client.clone(),
             registry: addresses.open.to_string(),
             guarded: addresses.guarded.to_string(),
             index: addresses.index.to_string(),
+            tokens: addresses.tokens.to_string(),
             fixtures: fixtures_folder.clone(),
         };
         load_images(&stage).map_err(|error| format!("{error}\n{}", engine.log()))?;
@@ -413,6 +422,7 @@ struct Addresses {
     open: SocketAddr,
     guarded: SocketAddr,
     index: SocketAddr,
+    tokens: SocketAddr,
 }
 
 /// The configurations of an engine's registries, and the folder that stands for Docker Hub's

@@ -24,6 +24,8 @@ pub mod system;
 pub mod version;
 pub mod volumes;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
@@ -52,6 +54,8 @@ pub struct Context<'a> {
     pub version: ApiVersion,
     /// The query parameters.
     pub query: Query,
+    /// Whether the body's blob outlasts the request, since a job has it.
+    pub body_taken: &'a AtomicBool,
 }
 
 impl Context<'_> {
@@ -67,6 +71,18 @@ impl Context<'_> {
                  send it to the frontend's socket",
             )
         })
+    }
+
+    /// The body as a job has it, which also removes it; `None` for one that is small, or
+    /// still with the frontend, and for a caller without a relay, who cannot be answered later.
+    pub fn take_body(&self) -> Option<(&BlobId, &PeerId)> {
+        match (&self.request.body, &self.request.peer) {
+            (Body::Blob(blob), Some(peer)) => {
+                self.body_taken.store(true, Ordering::Relaxed);
+                Some((blob, peer))
+            }
+            _ => None,
+        }
     }
 
     /// The body, which must be small.
@@ -98,11 +114,7 @@ impl Context<'_> {
                 form: error::Form::SendBody,
                 ..ApiError::new(411, "the body is with the frontend still")
             }),
-            Body::Blob(blob) => {
-                let name = containers::logs::blob_name(blob)?;
-                let stream = self.control.blobs.get(&name).await;
-                stream.map_err(|error| EngineError::from(error).into())
-            }
+            Body::Blob(blob) => self.control.stored_body(blob).await,
         }
     }
 
@@ -185,8 +197,11 @@ pub fn empty(status: u16) -> Answer {
 impl Control {
     /// Answers one request of the Docker API. Never fails: what goes wrong is an answer too.
     pub async fn handle(&self, namespace: &Namespace, request: Request) -> Answer {
-        let outcome = router::route(self, namespace, &request).await;
-        self.drop_request_blob(&request).await;
+        let body_taken = AtomicBool::new(false);
+        let outcome = router::route(self, namespace, &request, &body_taken).await;
+        if !body_taken.into_inner() {
+            self.drop_request_blob(&request).await;
+        }
         match outcome {
             Ok(answer) => answer,
             Err(error) if error.form == error::Form::SendBody => Answer::SendBody,
@@ -210,6 +225,13 @@ impl Control {
         if let Body::Blob(blob) = &request.body {
             self.drop_body(blob).await;
         }
+    }
+
+    /// The body of a request that was put into the blob store.
+    pub(crate) async fn stored_body(&self, blob: &BlobId) -> Result<ByteStream, ApiError> {
+        let name = containers::logs::blob_name(blob)?;
+        let stream = self.blobs.get(&name).await;
+        stream.map_err(|error| EngineError::from(error).into())
     }
 
     /// Removes the body of a request or an answer that is over.

@@ -1,5 +1,7 @@
 //! From method and path to the operation.
 
+use std::sync::atomic::AtomicBool;
+
 use sockerless_shared::answer::Request;
 use sockerless_shared::ids::Namespace;
 
@@ -17,7 +19,12 @@ use crate::engine::Control;
 ///
 /// # Errors
 /// The operation's own, and those of versions and paths that do not exist.
-pub async fn route(control: &Control, namespace: &Namespace, request: &Request) -> ApiResult {
+pub async fn route(
+    control: &Control,
+    namespace: &Namespace,
+    request: &Request,
+    body_taken: &AtomicBool,
+) -> ApiResult {
     let (path, query) = request
         .path_and_query
         .split_once('?')
@@ -43,6 +50,7 @@ pub async fn route(control: &Control, namespace: &Namespace, request: &Request) 
         request,
         version,
         query: Query::parse(query),
+        body_taken,
     };
     operation.run(&context).await
 }

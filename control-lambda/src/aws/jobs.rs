@@ -31,6 +31,9 @@ pub enum OwnEvent {
         /// How much later, in milliseconds.
         #[serde(default)]
         delay_ms: u64,
+        /// How often it was carried out before, and did not come to its end.
+        #[serde(default)]
+        turn: u32,
     },
     /// Look for runs whose deadline has passed.
     Sweep,
@@ -58,6 +61,32 @@ impl SelfInvocation {
         }
     }
 
+    /// Has a job gone on with, in an invocation of its own.
+    ///
+    /// # Errors
+    /// When it was not accepted.
+    pub async fn go_on(&self, job: Job, turn: u32) -> Result<(), JobError> {
+        self.send(job, Duration::ZERO, turn).await
+    }
+
+    async fn send(&self, job: Job, delay: Duration, turn: u32) -> Result<(), JobError> {
+        let event = OwnEvent::Job {
+            work: Box::new(job),
+            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            turn,
+        };
+        let payload = serde_json::to_vec(&event).map_err(|error| JobError(error.to_string()))?;
+        self.client
+            .invoke()
+            .function_name(&self.function)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(payload))
+            .send()
+            .await
+            .map_err(|error| JobError(describe(&error)))?;
+        Ok(())
+    }
+
     /// The sweep's schedule.
     #[must_use]
     pub const fn schedule(&self) -> &Schedule {
@@ -72,20 +101,7 @@ impl Jobs for SelfInvocation {
     }
 
     async fn submit_later(&self, job: Job, delay: Duration) -> Result<(), JobError> {
-        let event = OwnEvent::Job {
-            work: Box::new(job),
-            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-        };
-        let payload = serde_json::to_vec(&event).map_err(|error| JobError(error.to_string()))?;
-        self.client
-            .invoke()
-            .function_name(&self.function)
-            .invocation_type(InvocationType::Event)
-            .payload(Blob::new(payload))
-            .send()
-            .await
-            .map_err(|error| JobError(describe(&error)))?;
-        Ok(())
+        self.send(job, delay, 0).await
     }
 
     async fn wake_at(&self, at: Timestamp) -> Result<(), JobError> {

@@ -62,7 +62,13 @@ impl Plane {
         let master_key = master_key::get_or_draw(&*table, &*environment)
             .await
             .map_err(say)?;
-        let registry = Arc::new(EcrRegistry::new(sdk, &settings.repository).map_err(say)?);
+        let registry = EcrRegistry::new(
+            sdk,
+            &settings.repository,
+            Arc::clone(&table),
+            Arc::clone(&environment),
+        );
+        let registry = Arc::new(registry.map_err(say)?);
         let agent = std::fs::read(&settings.agent)
             .map_err(|error| StartError(format!("{}: {error}", settings.agent.display())))?;
         let agent = AgentLayer::new(&agent).map_err(say)?;

@@ -1,6 +1,7 @@
 //! The control function: what Lambda runs.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -22,7 +23,11 @@ async fn main() -> Result<(), Error> {
     let plane = Arc::new(Plane::start(settings, &Sdk::from_environment().await).await?);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
         let plane = Arc::clone(&plane);
-        async move { plane.handle(event.payload).await.map_err(Error::from) }
+        async move {
+            let left = event.context.deadline().duration_since(SystemTime::now());
+            let handled = plane.handle(event.payload, left.unwrap_or_default()).await;
+            handled.map_err(Error::from)
+        }
     }))
     .await
 }

@@ -1,5 +1,7 @@
 //! Work that outlasts a request, and writing its answer part by part.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sockerless_shared::answer::{Head, Part};
 use sockerless_shared::ids::{AnswerId, BlobId};
@@ -7,10 +9,64 @@ use sockerless_shared::ids::{AnswerId, BlobId};
 use super::{Control, EngineError};
 use crate::ports::jobs::Job;
 
+/// How often a job is gone on with in another invocation, of a quarter of an hour each.
+const MAX_TURNS: u32 = 24;
+
 impl Control {
+    /// Carries out a job within some time. One that is not done then, and is still wanted,
+    /// is to be carried out again: that goes on where this stopped. `turn` is how often that was
+    /// done before.
+    pub async fn run_job_within(&self, job: Job, limit: Duration, turn: u32) -> Outcome {
+        let again = job.goes_on().is_some().then(|| job.clone());
+        let Some(again) = again else {
+            self.run_job(job).await;
+            return Outcome::Done;
+        };
+        // What was under way is dropped, and keeps what it has.
+        if tokio::time::timeout(limit, self.run_job(job)).await.is_ok() {
+            return Outcome::Done;
+        }
+        match self.give_up_or_go_on(&again, turn).await {
+            Ok(true) => Outcome::GoesOn(again),
+            Ok(false) => Outcome::Done,
+            Err(error) => {
+                tracing::warn!(%error, "whether a job is still wanted is not known");
+                Outcome::GoesOn(again)
+            }
+        }
+    }
+
+    /// Whether a job that did not end in its time is to go on.
+    async fn give_up_or_go_on(&self, job: &Job, turn: u32) -> Result<bool, EngineError> {
+        let Some(answer) = job.goes_on() else {
+            return Ok(false);
+        };
+        let is_wanted = self.store.answer(answer).await?.is_some();
+        if is_wanted && turn < MAX_TURNS {
+            return Ok(true);
+        }
+        if is_wanted {
+            let error = crate::api::ApiError::new(
+                500,
+                "the transfer did not end within six hours; what has come is kept for a day, so try again",
+            );
+            let news = crate::api::images::news::News::resume(self, answer.clone()).await?;
+            news.finish(Err(error)).await?;
+        }
+        if let Job::Load { body, .. } = job {
+            self.drop_body(body).await;
+        }
+        if let Job::Import { import, .. } = job
+            && let Some(body) = &import.body
+        {
+            self.drop_body(body).await;
+        }
+        Ok(false)
+    }
+
     /// Carries out a job that was accepted. What goes wrong is told in its answer.
     pub async fn run_job(&self, job: Job) {
-        use crate::api::images::{commit as commits, create, push, save};
+        use crate::api::images::{commit as commits, create, import as imports, load, push, save};
         let outcome = match job {
             Job::Pull {
                 namespace,
@@ -55,6 +111,25 @@ impl Control {
                 credentials,
                 answer,
             } => push::carry_out(self, &namespace, &reference, &credentials, answer).await,
+            Job::Load {
+                namespace,
+                body,
+                platform,
+                quiet,
+                answer,
+            } => {
+                let wanted = load::Load {
+                    body: &body,
+                    platform: platform.as_deref(),
+                    quiet,
+                };
+                load::carry_out(self, &namespace, wanted, answer).await
+            }
+            Job::Import {
+                namespace,
+                import,
+                answer,
+            } => imports::carry_out(self, &namespace, &import, answer).await,
             Job::Save {
                 namespace,
                 names,
@@ -66,6 +141,15 @@ impl Control {
             tracing::warn!(%error, "a job's end could not be told");
         }
     }
+}
+
+/// What became of a job that had some time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Nothing is left to do.
+    Done,
+    /// It is to be carried out again.
+    GoesOn(Job),
 }
 
 /// The parts of one answer, in order. Data is gathered a little before it is
@@ -90,6 +174,18 @@ impl<'a> AnswerWriter<'a> {
             head_sent: false,
             gathered: Vec::new(),
         }
+    }
+
+    /// The same for an answer of which another invocation may have written the first parts.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn resume(control: &'a Control, id: AnswerId) -> Result<Self, EngineError> {
+        let known = control.store.answer(&id).await?;
+        Ok(Self {
+            head_sent: known.is_some_and(|known| known.next > 0),
+            ..Self::new(control, id)
+        })
     }
 
     /// Whether the head has been sent: from then on an error is told within the body.

@@ -5,7 +5,7 @@ use sockerless_shared::ids::Namespace;
 
 use super::config::{History, ImageConfig, RunConfig};
 use super::digest::{DiffId, Digest};
-use super::import::ImportError;
+use super::import::{ImportError, NewImage};
 use super::reference::Reference;
 use super::store::{Images, TidyUnlessDone};
 use crate::ports::blobs::ByteStream;
@@ -43,7 +43,22 @@ impl Images {
         body: ByteStream,
         wanted: Committed<'_>,
     ) -> Result<Digest, ImportError> {
-        let tidy = TidyUnlessDone::new(self);
+        let mut tidy = TidyUnlessDone::new(self);
+        let made = self.commit_held(namespace, body, wanted, &mut tidy).await;
+        tidy.release().await?;
+        if made.is_ok() {
+            tidy.done();
+        }
+        made
+    }
+
+    async fn commit_held(
+        &self,
+        namespace: &Namespace,
+        body: ByteStream,
+        wanted: Committed<'_>,
+        tidy: &mut TidyUnlessDone,
+    ) -> Result<Digest, ImportError> {
         let mut pins = self.pins.operation();
         pins.begin_ingest().await;
         let now = self.environment.now();
@@ -58,7 +73,7 @@ impl Images {
             pins.pin(layer.0).await;
         }
         let base = self.config(&parent.id).await?;
-        let added = self.add_layer(&mut pins, body).await?;
+        let added = self.add_layer(namespace, &mut pins, tidy, body).await?;
         let is_empty = added.id.0 == Digest::of(&EMPTY_TAR);
         let mut layers = Vec::new();
         for digest in parent.blobs.iter().skip(1) {
@@ -71,11 +86,13 @@ impl Images {
         }
         let layer = (!is_empty).then_some(added.id);
         let config = child(&base, &wanted, layer, &now.rfc3339());
-        let id = self
-            .name_new(namespace, pins, &config, layers, size, wanted.reference)
-            .await?;
-        tidy.done();
-        Ok(id)
+        let new = NewImage {
+            config: &config,
+            layers,
+            size,
+            reference: wanted.reference,
+        };
+        self.name_new(namespace, pins, tidy, new).await
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
@@ -64,9 +65,10 @@ pub struct ImageConfig {
     #[serde(default, deserialize_with = "or_default")]
     pub docker_version: String,
     /// What to run.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub config: Option<RunConfig>,
     /// The layers.
+    #[serde(default, deserialize_with = "object")]
     pub rootfs: Option<RootFs>,
     /// What the container was configured as that this image was committed from.
     #[serde(default)]
@@ -261,8 +263,11 @@ impl ImageConfig {
         if bytes.len() > MAX_CONFIG_BYTES {
             return Err(ConfigError::TooLarge(bytes.len()));
         }
-        let config: Self =
-            serde_json::from_slice(bytes).map_err(|e| ConfigError::Invalid(e.to_string()))?;
+        let invalid = |e: serde_json::Error| ConfigError::Invalid(e.to_string());
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let config: Option<Self> = object(&mut reader).map_err(invalid)?;
+        reader.end().map_err(invalid)?;
+        let config = config.ok_or_else(|| ConfigError::Invalid("null".to_owned()))?;
         match &config.rootfs {
             None => return Err(ConfigError::NoRootFs),
             Some(rootfs) if rootfs.diff_ids.len() > MAX_LAYERS => {
@@ -312,6 +317,17 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// An object or `null`. What serde derives would take a list of the fields, too.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let object: Option<serde_json::Map<_, _>> = Option::deserialize(deserializer)?;
+    object
+        .map(|object| serde_json::from_value(serde_json::Value::Object(object)))
+        .transpose()
+        .map_err(D::Error::custom)
+}
+
 /// A list of strings, for which Docker also takes one string.
 fn strings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
@@ -354,11 +370,19 @@ mod tests {
     fn hostile_configs_are_refused() {
         let refused = |text: &str| ImageConfig::parse(text.as_bytes()).unwrap_err();
         assert_eq!(refused("{}"), ConfigError::NoRootFs);
-        assert!(matches!(refused("[]"), ConfigError::Invalid(_)));
-        assert!(matches!(
-            refused(r#"{"rootfs":7}"#),
-            ConfigError::Invalid(_)
-        ));
+        for text in [
+            "[]",
+            "null",
+            "7",
+            r#""config""#,
+            r#"{"rootfs":7}"#,
+            r#"{"rootfs":[]}"#,
+            r#"{"rootfs":["layers",[]]}"#,
+            r#"{"config":[],"rootfs":{"type":"layers"}}"#,
+            r#"{"rootfs":{"type":"layers"}} more"#,
+        ] {
+            assert!(matches!(refused(text), ConfigError::Invalid(_)), "{text}");
+        }
         assert!(matches!(
             refused(r#"{"rootfs":{"type":"layers","diff_ids":["../../etc"]}}"#),
             ConfigError::Invalid(_)

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 use sockerless_shared::ids::Namespace;
 use thiserror::Error;
 
+use super::catalog::Content;
 use super::config::{ImageConfig, RunConfig};
 use super::digest::{DiffId, Digest};
 use super::feed;
 use super::layer::{self, Discard, LayerError};
-use super::manifest::{Descriptor, media};
+use super::manifest::{Descriptor, Manifest, media};
 use super::pins::PinSet;
 use super::reference::Reference;
 use super::remote::RemoteError;
@@ -56,6 +57,16 @@ pub(super) struct AddedLayer {
     pub(super) size: u64,
 }
 
+/// An image that is to be, whose layers are stored.
+pub(super) struct NewImage<'a> {
+    pub(super) config: &'a Value,
+    pub(super) layers: Vec<Descriptor>,
+    /// Bytes in the files of all layers.
+    pub(super) size: u64,
+    /// Its name, if it is to have one.
+    pub(super) reference: Option<&'a Reference>,
+}
+
 const fn anything(limit: u64) -> Expected {
     Expected {
         digest: None,
@@ -75,14 +86,29 @@ impl Images {
         body: ByteStream,
         wanted: Imported<'_>,
     ) -> Result<Digest, ImportError> {
-        let tidy = TidyUnlessDone::new(self);
+        let mut tidy = TidyUnlessDone::new(self);
+        let made = self.import_held(namespace, body, wanted, &mut tidy).await;
+        tidy.release().await?;
+        if made.is_ok() {
+            tidy.done();
+        }
+        made
+    }
+
+    async fn import_held(
+        &self,
+        namespace: &Namespace,
+        body: ByteStream,
+        wanted: Imported<'_>,
+        tidy: &mut TidyUnlessDone,
+    ) -> Result<Digest, ImportError> {
         let mut pins = self.pins.operation();
         pins.begin_ingest().await;
         let AddedLayer {
             blob,
             id: layer,
             size,
-        } = self.add_layer(&mut pins, body).await?;
+        } = self.add_layer(namespace, &mut pins, tidy, body).await?;
         let now = self.environment.now();
         let created = now.rfc3339();
         let config = json!({
@@ -96,17 +122,21 @@ impl Images {
             "rootfs": {"type": "layers", "diff_ids": [layer]},
         });
         let layers = vec![self.layer_descriptor(&blob).await?];
-        let id = self
-            .name_new(namespace, pins, &config, layers, size, wanted.reference)
-            .await?;
-        tidy.done();
-        Ok(id)
+        let new = NewImage {
+            config: &config,
+            layers,
+            size,
+            reference: wanted.reference,
+        };
+        self.name_new(namespace, pins, tidy, new).await
     }
 
     /// Stores a tar, compressed or not, as a layer, and makes it ready to run.
     pub(super) async fn add_layer(
         &self,
+        namespace: &Namespace,
         pins: &mut PinSet,
+        tidy: &mut TidyUnlessDone,
         body: ByteStream,
     ) -> Result<AddedLayer, ImportError> {
         let limits = self.limits.layer;
@@ -121,6 +151,13 @@ impl Images {
             .unwrap_or_else(|| Err(failed()))?
             .diff_id;
         pins.pin(id.0).await;
+        // Until there is a manifest, the blob stands for one.
+        let content = Content {
+            manifest: stored.digest,
+            blobs: vec![stored.digest],
+            layers: vec![id],
+        };
+        tidy.hold(namespace, &content).await?;
         let body = self.registry.get_blob(&stored.digest).await?;
         let size = self.layers.add(&id, body).await?;
         Ok(AddedLayer {
@@ -135,12 +172,11 @@ impl Images {
         &self,
         namespace: &Namespace,
         mut pins: PinSet,
-        config: &Value,
-        layers: Vec<Descriptor>,
-        size: u64,
-        reference: Option<&Reference>,
+        tidy: &mut TidyUnlessDone,
+        new: NewImage<'_>,
     ) -> Result<Digest, ImportError> {
-        let bytes = serde_json::to_vec(config).map_err(|e| ImportError::Encoding(e.to_string()))?;
+        let bytes =
+            serde_json::to_vec(new.config).map_err(|e| ImportError::Encoding(e.to_string()))?;
         let image = ImageConfig::parse(&bytes)?;
         let length = bytes.len() as u64;
         let config = self
@@ -149,16 +185,26 @@ impl Images {
             .await?;
         pins.pin(config.digest).await;
         pins.end_ingest();
+        let config = Descriptor::new(media::OCI_CONFIG, config.digest, length);
+        let manifest = Manifest::oci(config.clone(), new.layers.clone()).to_bytes()?;
+        let content = Content {
+            manifest: Digest::of(&manifest),
+            blobs: std::iter::once(config.digest)
+                .chain(new.layers.iter().map(|layer| layer.digest))
+                .collect(),
+            layers: image.layers().to_vec(),
+        };
+        tidy.hold(namespace, &content).await?;
         let parts = Parts {
             image: &image,
-            config: Descriptor::new(media::OCI_CONFIG, config.digest, length),
-            layers,
-            manifest: None,
+            config,
+            layers: new.layers,
+            manifest: (media::OCI_MANIFEST.to_owned(), manifest.into()),
         };
-        let record = self.record(&mut pins, parts, size).await?;
+        let record = self.record(&mut pins, parts, new.size).await?;
         let now = self.environment.now();
         self.catalog.add(namespace, &record, now).await?;
-        if let Some(reference) = reference {
+        if let Some(reference) = new.reference {
             self.catalog
                 .tag(namespace, &record.id, reference, true, now)
                 .await?;

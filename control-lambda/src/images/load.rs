@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::archive::{ArchiveEntry, ArchiveError, ArchiveReader, Contents, oci_name};
-use super::catalog::{ImageRecord, Tagged};
+use super::catalog::{Content, ImageRecord, Tagged};
 use super::config::{ImageConfig, MAX_CONFIG_BYTES};
 use super::digest::{DiffId, Digest};
 use super::feed;
@@ -77,6 +77,33 @@ impl From<ReferenceError> for LoadError {
     }
 }
 
+/// What the client asked for.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    platform: Option<&'a Platform>,
+    quiet: bool,
+}
+
+/// An image whose files are stored.
+struct Described {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    media_type: String,
+    manifest: bytes::Bytes,
+}
+
+impl Described {
+    fn content(&self, image: &ImageConfig) -> Content {
+        Content {
+            manifest: Digest::of(&self.manifest),
+            blobs: std::iter::once(self.config.digest)
+                .chain(self.layers.iter().map(|layer| layer.digest))
+                .collect(),
+            layers: image.layers().to_vec(),
+        }
+    }
+}
+
 /// An image as an archive describes it.
 struct Found {
     config: Digest,
@@ -103,7 +130,28 @@ impl Images {
     ) -> Result<(), LoadError> {
         // Whatever happens from here on, also that the caller is dropped, what
         // no image came to need is deleted. The pins go first.
-        let tidy = TidyUnlessDone::new(self);
+        let mut tidy = TidyUnlessDone::new(self);
+        let wanted = Wanted { platform, quiet };
+        let loaded = self
+            .load_all(namespace, body, wanted, &mut tidy, progress)
+            .await;
+        tidy.release().await?;
+        loaded?;
+        // Archives have files that no image needs; only they go now.
+        tidy.done();
+        self.tidy().await;
+        Ok(())
+    }
+
+    async fn load_all(
+        &self,
+        namespace: &Namespace,
+        body: ByteStream,
+        wanted: Wanted<'_>,
+        tidy: &mut TidyUnlessDone,
+        progress: &mut dyn Progress,
+    ) -> Result<(), LoadError> {
+        let Wanted { platform, .. } = wanted;
         let mut pins = self.pins.operation();
         let contents = self.ingest(body, &mut pins).await?;
         let mut found = Vec::new();
@@ -125,15 +173,17 @@ impl Images {
         let mut has_names = false;
         for image in found {
             let names = image.names.clone();
-            let Some(record) = self
-                .load_image(image, platform, quiet, &known, &mut pins, progress)
-                .await?
-            else {
+            let Some((image, parts)) = self.describe(image, platform).await? else {
                 continue;
             };
+            tidy.hold(namespace, &parts.content(&image)).await?;
+            let record = self
+                .load_image(&image, parts, wanted.quiet, &known, &mut pins, progress)
+                .await?;
             self.catalog
                 .add(namespace, &record, self.environment.now())
                 .await?;
+            tidy.release().await?;
             ids.push_str(&format!("Loaded image ID: {}\n", record.id));
             has_names = !names.is_empty();
             for name in names {
@@ -146,10 +196,6 @@ impl Images {
         if !has_names {
             progress.message(Message::stream(ids)).await;
         }
-        drop(pins);
-        // Archives have files that no image needs; only they go now.
-        tidy.done();
-        self.tidy().await;
         Ok(())
     }
 
@@ -303,16 +349,13 @@ impl Images {
         Err(LoadError::TooDeep)
     }
 
-    /// `None` for an image that is for another platform.
-    async fn load_image(
+    /// The config and the manifest of an image, made unless it came with one. `None` for an
+    /// image that is for another platform.
+    async fn describe(
         &self,
         found: Found,
         platform: Option<&Platform>,
-        quiet: bool,
-        known: &HashSet<(Digest, DiffId)>,
-        pins: &mut PinSet,
-        progress: &mut dyn Progress,
-    ) -> Result<Option<ImageRecord>, LoadError> {
+    ) -> Result<Option<(ImageConfig, Described)>, LoadError> {
         let bytes = read_small(&*self.registry, &found.config, MAX_CONFIG_BYTES).await?;
         let image = ImageConfig::parse(&bytes)?;
         let built_for = Platform::of(&image.os, &image.architecture, &image.variant);
@@ -326,36 +369,61 @@ impl Images {
                 actual: layers.len(),
             });
         }
-        let mut size = 0u64;
         let mut descriptors = Vec::with_capacity(layers.len());
-        for (number, (layer, blob)) in layers.iter().zip(&found.layers).enumerate() {
-            let descriptor = self.layer_descriptor(blob).await?;
+        for blob in &found.layers {
+            descriptors.push(self.layer_descriptor(blob).await?);
+        }
+        let config = Descriptor::new(media::OCI_CONFIG, found.config, bytes.len() as u64);
+        let (media_type, manifest) = match found.manifest {
+            None => {
+                let manifest = Manifest::oci(config.clone(), descriptors.clone());
+                (media::OCI_MANIFEST.to_owned(), manifest.to_bytes()?.into())
+            }
+            Some((media_type, bytes, manifest)) => {
+                self.check_manifest(&manifest).await?;
+                (media_type, bytes)
+            }
+        };
+        let described = Described {
+            config,
+            layers: descriptors,
+            media_type,
+            manifest,
+        };
+        Ok(Some((image, described)))
+    }
+
+    async fn load_image(
+        &self,
+        image: &ImageConfig,
+        described: Described,
+        quiet: bool,
+        known: &HashSet<(Digest, DiffId)>,
+        pins: &mut PinSet,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageRecord, LoadError> {
+        let mut size = 0u64;
+        let blobs = image.layers().iter().zip(&described.layers);
+        for (number, (layer, descriptor)) in blobs.enumerate() {
             pins.pin(layer.0).await;
             let bytes = match self.layers.stat(layer).await? {
-                Some(bytes) if known.contains(&(*blob, *layer)) => Ok(bytes),
-                Some(_) => self.load_layer(layer, &descriptor, true, progress).await,
-                None => self.load_layer(layer, &descriptor, quiet, progress).await,
+                Some(bytes) if known.contains(&(descriptor.digest, *layer)) => Ok(bytes),
+                Some(_) => self.load_layer(layer, descriptor, true, progress).await,
+                None => self.load_layer(layer, descriptor, quiet, progress).await,
             };
             let bytes = bytes.map_err(|error| in_layer(number, error))?;
             size = size.saturating_add(bytes);
             if size > self.limits.layer.unpacked_bytes {
                 return Err(StoreError::TooLarge(self.limits.layer.unpacked_bytes).into());
             }
-            descriptors.push(descriptor);
         }
         let parts = Parts {
-            image: &image,
-            config: Descriptor::new(media::OCI_CONFIG, found.config, bytes.len() as u64),
-            layers: descriptors,
-            manifest: match found.manifest {
-                None => None,
-                Some((media_type, bytes, manifest)) => {
-                    self.check_manifest(&manifest).await?;
-                    Some((media_type, bytes))
-                }
-            },
+            image,
+            config: described.config,
+            layers: described.layers,
+            manifest: (described.media_type, described.manifest),
         };
-        Ok(Some(self.record(pins, parts, size).await?))
+        Ok(self.record(pins, parts, size).await?)
     }
 
     /// An archive's own manifest is kept, so it must be true.

@@ -1,5 +1,6 @@
 //! `docker pull`: from a registry of others to images.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -19,7 +20,7 @@ use super::progress::{Message, Progress};
 use super::reference::Reference;
 use super::remote::{Credentials, RemoteError, RemoteManifest, Repository};
 use super::store::{Images, Parts, StoreError, TidyUnlessDone, read_small};
-use crate::ports::blobs::ByteStream;
+use crate::ports::blobs::{BlobError, ByteStream};
 use crate::ports::registry::{Expected, RegistryError};
 
 /// How many layers are fetched at the same time, as in Docker.
@@ -28,6 +29,8 @@ const PARALLEL: usize = 3;
 const ATTEMPTS: u32 = 5;
 /// How long to wait before another attempt, times the number of those that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How often it is looked whether what somebody else fetches is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// At most one number for each layer in this time.
 const NEWS_EVERY: Duration = Duration::from_millis(100);
 /// For how long the layers of a pull that broke off are kept for the next.
@@ -377,7 +380,7 @@ impl Images {
             image: &image,
             config: manifest.config.clone(),
             layers: manifest.layers.clone(),
-            manifest: Some((fetched.media_type, fetched.bytes)),
+            manifest: (fetched.media_type, fetched.bytes),
         };
         Ok(self.record(pins, parts, size).await?)
     }
@@ -455,7 +458,8 @@ impl Images {
         Ok(repository.stat_blob(&blob.digest).await?.is_some())
     }
 
-    /// Fetches a blob, and again where that breaks off.
+    /// Fetches a blob, and again where that breaks off. What somebody else (on AWS, in
+    /// another invocation) is fetching is waited for: they end, or cease to say that they do.
     async fn fetch_blob_at_last(
         &self,
         repository: &Repository,
@@ -463,9 +467,22 @@ impl Images {
         news: &mpsc::Sender<Message>,
     ) -> Result<(), PullError> {
         let mut failed = 0;
+        let mut waits = false;
         loop {
             match self.fetch_blob(repository, blob, news).await {
                 Ok(()) => return Ok(()),
+                Err(PullError::Store(StoreError::Registry(RegistryError::Busy(_)))) => {
+                    if !waits {
+                        waits = true;
+                        let step = Message::step(&blob.digest.short(), "Waiting");
+                        // Nobody who listens is gone before the layers are.
+                        let _ = news.send(step).await;
+                    }
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    if self.is_here(repository, blob).await? {
+                        return Ok(());
+                    }
+                }
                 Err(error) if failed + 1 < ATTEMPTS && is_passing(&error) => {
                     failed += 1;
                     let wait = RETRY_AFTER * failed;
@@ -492,8 +509,22 @@ impl Images {
     ) -> Result<(), PullError> {
         let id = blob.digest.short();
         let kept = self.registry.kept_bytes(&blob.digest).await?;
-        let body = if kept < blob.size {
-            repository.blob(&blob.digest, kept).await?
+        // Asked for only when whoever stores it wants the first of it: others may be at it.
+        let refused: Arc<OnceLock<RemoteError>> = Arc::default();
+        let body: ByteStream = if kept < blob.size {
+            let (repository, digest) = (repository.clone(), blob.digest);
+            let refused = Arc::clone(&refused);
+            let open = async move {
+                repository
+                    .blob(&digest, kept)
+                    .await
+                    .unwrap_or_else(|error| {
+                        let broken = BlobError::Interrupted(error.to_string());
+                        let _ = refused.set(error);
+                        Box::pin(stream::iter([Err(broken)]))
+                    })
+            };
+            Box::pin(stream::once(open).flatten())
         } else {
             // All of it, or no part of it: only its digest tells.
             Box::pin(stream::empty())
@@ -505,6 +536,9 @@ impl Images {
             limit: self.limits.layer.unpacked_bytes,
         };
         let stored = self.registry.put_blob_from(kept, body, expected).await;
+        if let Some(error) = refused.get() {
+            return Err(error.clone().into());
+        }
         let is_whole = !matches!(
             stored,
             Err(RegistryError::Interrupted(_) | RegistryError::Unavailable(_))

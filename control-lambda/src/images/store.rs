@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -9,13 +10,13 @@ use sockerless_shared::ids::Namespace;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 
-use super::catalog::{Catalog, CatalogError, ImageRecord};
+use super::catalog::{Catalog, CatalogError, Content, ImageRecord};
 use super::config::{ConfigError, ImageConfig, MAX_CONFIG_BYTES};
 use super::digest::{DiffId, Digest};
 use super::flights::Flights;
 use super::layer::compression::{Compression, MAGIC_BYTES};
 use super::layer::{LayerError, LayerLimits};
-use super::manifest::{Descriptor, Manifest, ManifestError, media};
+use super::manifest::{Descriptor, ManifestError};
 use super::pins::{PinSet, Pins};
 use super::platform::Platform;
 use super::remote::{RegistrySettings, Remote, RemoteError};
@@ -155,7 +156,7 @@ impl Images {
     }
 
     /// A record of an image whose config and layers are stored, without names.
-    /// Stores its manifest: the one it came with, or a new one.
+    /// Stores its manifest.
     pub(super) async fn record(
         &self,
         pins: &mut PinSet,
@@ -165,13 +166,7 @@ impl Images {
         if size > self.limits.layer.unpacked_bytes {
             return Err(StoreError::TooLarge(self.limits.layer.unpacked_bytes));
         }
-        let (media_type, manifest) = match parts.manifest {
-            Some((media_type, bytes)) => (media_type, bytes),
-            None => {
-                let manifest = Manifest::oci(parts.config.clone(), parts.layers.clone());
-                (media::OCI_MANIFEST.to_owned(), manifest.to_bytes()?.into())
-            }
-        };
+        let (media_type, manifest) = parts.manifest;
         pins.pin(Digest::of(&manifest)).await;
         let manifest = self.registry.put_manifest(&media_type, manifest).await?;
         let image = parts.image;
@@ -258,8 +253,8 @@ pub(super) struct Parts<'a> {
     pub(super) config: Descriptor,
     /// The layers, stored, lowest first.
     pub(super) layers: Vec<Descriptor>,
-    /// The manifest it came with, and its media type.
-    pub(super) manifest: Option<(String, Bytes)>,
+    /// Its manifest's media type and bytes.
+    pub(super) manifest: (String, Bytes),
 }
 
 /// Reads a blob of at most `limit` bytes into memory, and checks its digest.
@@ -291,16 +286,46 @@ pub async fn read_small(
     }
 }
 
+/// For how long is kept what an operation holds that nobody ended.
+const HELD_FOR: Duration = Duration::from_secs(60 * 60);
+
 /// Collects the garbage of an operation that did not come to its end, be it
-/// that it failed or that whoever waited for it went away.
+/// that it failed or that whoever waited for it went away. Until then it holds what no image
+/// names yet, also against collections elsewhere, which do not know of this process's pins.
 pub(super) struct TidyUnlessDone {
     images: Option<Images>,
+    held: Vec<(Namespace, Digest)>,
 }
 
 impl TidyUnlessDone {
     pub(super) fn new(images: &Images) -> Self {
         Self {
             images: Some(images.clone()),
+            held: Vec::new(),
+        }
+    }
+
+    /// Holds this until it is released.
+    pub(super) async fn hold(
+        &mut self,
+        namespace: &Namespace,
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let Some(images) = &self.images else {
+            return Ok(());
+        };
+        self.held.push((namespace.clone(), content.manifest));
+        let now = images.environment.now();
+        let until = now.plus(HELD_FOR);
+        Ok(images.catalog.hold(namespace, content, until, now).await?)
+    }
+
+    /// An image names what was held, or nothing is to.
+    pub(super) async fn release(&mut self) -> Result<(), StoreError> {
+        let held = std::mem::take(&mut self.held);
+        match &self.images {
+            Some(images) => release(images, held).await,
+            None => Ok(()),
         }
     }
 
@@ -314,7 +339,24 @@ impl Drop for TidyUnlessDone {
         if let Some(images) = self.images.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(async move { images.tidy().await });
+            let held = std::mem::take(&mut self.held);
+            runtime.spawn(async move {
+                if let Err(error) = release(&images, held).await {
+                    tracing::warn!(%error, "what was held is kept for an hour");
+                }
+                images.tidy().await;
+            });
         }
     }
+}
+
+async fn release(images: &Images, held: Vec<(Namespace, Digest)>) -> Result<(), StoreError> {
+    for (namespace, manifest) in held {
+        let now = images.environment.now();
+        images
+            .catalog
+            .release_held(&namespace, &manifest, now)
+            .await?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
+use sockerless_shared::ids::{AnswerId, BlobId, ContainerId, Namespace, RunId};
 use sockerless_shared::timestamp::Timestamp;
 use thiserror::Error;
 
@@ -68,6 +68,28 @@ pub enum Job {
         /// Where progress goes.
         answer: AnswerId,
     },
+    /// `docker load` of an archive that is in the blob store, likewise.
+    Load {
+        /// For whom.
+        namespace: Namespace,
+        /// The archive, which goes with the job.
+        body: BlobId,
+        /// `os[/arch[/variant]]`, if the client asked for one.
+        platform: Option<String>,
+        /// Whether the progress of layers is not told.
+        quiet: bool,
+        /// Where progress goes.
+        answer: AnswerId,
+    },
+    /// `docker import` of a tar that is in the blob store or at a URL, likewise.
+    Import {
+        /// For whom.
+        namespace: Namespace,
+        /// What.
+        import: Box<Import>,
+        /// Where progress goes.
+        answer: AnswerId,
+    },
     /// `docker save`, whose archive is the answer.
     Save {
         /// Whose images.
@@ -79,6 +101,43 @@ pub enum Job {
         /// Where the archive goes.
         answer: AnswerId,
     },
+}
+
+/// What `docker import` is to make, as the client said it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Import {
+    /// The tar, which goes with the job; what is at `source` unless there is one.
+    pub body: Option<BlobId>,
+    /// `-` or a URL.
+    pub source: String,
+    /// The name that the image is to have, if any.
+    pub repo: String,
+    /// Its tag.
+    pub tag: String,
+    /// Dockerfile instructions.
+    pub changes: Vec<String>,
+    /// For `inspect`.
+    pub message: String,
+    /// `os[/arch[/variant]]`, if the client asked for one.
+    pub platform: Option<String>,
+}
+
+impl Job {
+    /// The answer of a job that can be carried out again from where it stopped: what it did
+    /// stays, and is found. `None` for one that is short, or cannot.
+    #[must_use]
+    pub const fn goes_on(&self) -> Option<&AnswerId> {
+        match self {
+            Self::Pull { answer, .. }
+            | Self::Push { answer, .. }
+            | Self::Load { answer, .. }
+            | Self::Import { answer, .. } => Some(answer),
+            // Its archive is being sent, and cannot be begun in its middle.
+            Self::Save { .. } | Self::Commit { .. } | Self::Start { .. } | Self::Restart { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// Why a job was not accepted.

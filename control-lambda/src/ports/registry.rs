@@ -35,10 +35,17 @@ pub enum RegistryError {
     /// The body broke off. Nothing was stored.
     #[error("registry: body broke off: {0}")]
     Interrupted(String),
+    /// Somebody else is storing it at this moment. Nothing was stored.
+    #[error("registry: {0} is being stored by somebody else")]
+    Busy(Digest),
     /// The registry did not answer or failed.
     #[error("registry: {0}")]
     Unavailable(String),
 }
+
+/// From this size on, those who want the same blob wait for the one who fetches it; a smaller
+/// one is there before it would be known that somebody fetches it. In bytes.
+pub const SHARED_BYTES: u64 = 1024 * 1024;
 
 /// What a body must be to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,18 +95,21 @@ pub trait Registry: Send + Sync {
     /// off; 0 where nothing is, as with a registry that keeps no parts.
     ///
     /// # Errors
-    /// [`RegistryError::Unavailable`].
+    /// [`RegistryError::Unavailable`]; [`RegistryError::Busy`] while somebody else is storing
+    /// it, where that is known before a body is there.
     async fn kept_bytes(&self, _digest: &Digest) -> Result<u64, RegistryError> {
         Ok(0)
     }
 
     /// Stores the rest of a blob of which `kept` bytes are kept. When the body breaks off,
     /// or the future is dropped, what has come until then is kept for some time, apart
-    /// from the blobs; whatever else goes wrong, nothing is.
+    /// from the blobs (where parts are of some size, without what was to be the last); whatever
+    /// else goes wrong, nothing is. One alone stores a blob of at least
+    /// [`SHARED_BYTES`] at a time.
     ///
     /// # Errors
     /// Every kind but [`RegistryError::NotFound`]; [`RegistryError::Unavailable`] when another
-    /// number of bytes is kept.
+    /// number of bytes is kept; [`RegistryError::Busy`] while somebody else is storing it.
     async fn put_blob_from(
         &self,
         kept: u64,

@@ -28,6 +28,10 @@ macro_rules! registry_contract {
             a_body_that_breaks_off_leaves_nothing,
             a_put_that_is_dropped_leaves_nothing,
             the_same_blob_may_be_put_by_many_at_once,
+            what_came_of_a_body_that_broke_off_is_gone_on_with,
+            what_was_kept_and_does_not_fit_is_refused_and_forgotten,
+            one_alone_stores_a_blob_that_others_may_want,
+            a_put_that_was_dropped_is_gone_on_with,
             what_was_deleted_is_gone,
             manifests_keep_their_bytes_and_media_type,
             a_deleted_manifest_is_listed_no_more,
@@ -226,6 +230,174 @@ pub(crate) async fn the_same_blob_may_be_put_by_many_at_once(registry: Arc<dyn R
         assert_eq!(put.await.unwrap().unwrap().digest, Digest::of(&bytes));
     }
     assert_eq!(read(&*registry, &Digest::of(&bytes)).await, bytes);
+}
+
+/// As large as two parts and a half, whatever parts there are.
+const PARTS_BYTES: usize = 40 * 1024 * 1024;
+
+fn announced(bytes: &Bytes) -> Expected {
+    Expected {
+        digest: Some(Digest::of(bytes)),
+        size: Some(bytes.len() as u64),
+        limit: LIMIT,
+    }
+}
+
+/// The first so many bytes; then it breaks off.
+fn broken(bytes: &Bytes, after: usize) -> ByteStream {
+    let cut = BlobError::Interrupted("cut".to_owned());
+    Box::pin(body(&bytes.slice(..after)).chain(stream(vec![Err(cut)])))
+}
+
+/// Puts until it breaks off; gives how many bytes are kept.
+async fn interrupted(registry: &dyn Registry, bytes: &Bytes, after: usize) -> u64 {
+    let expected = announced(bytes);
+    let kept = registry
+        .kept_bytes(&expected.digest.unwrap())
+        .await
+        .unwrap();
+    let rest = bytes.slice(usize::try_from(kept).unwrap()..);
+    let put = registry
+        .put_blob_from(kept, broken(&rest, after), expected)
+        .await;
+    assert!(matches!(put, Err(RegistryError::Interrupted(_))), "{put:?}");
+    registry
+        .kept_bytes(&expected.digest.unwrap())
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn what_came_of_a_body_that_broke_off_is_gone_on_with(
+    registry: Arc<dyn Registry>,
+) {
+    let bytes = unique(PARTS_BYTES);
+    let digest = Digest::of(&bytes);
+    let first = interrupted(&*registry, &bytes, 20 << 20).await;
+    assert!((1..=20 << 20).contains(&first), "{first}");
+    is_absent(&*registry, &digest).await;
+    let more = interrupted(&*registry, &bytes, 17 << 20).await;
+    assert!(more > first && more <= first + (17 << 20), "{more}");
+    let rest = bytes.slice(usize::try_from(more).unwrap()..);
+    // Not at a place where it does not go on.
+    let put = registry
+        .put_blob_from(1, body(&rest), announced(&bytes))
+        .await;
+    assert!(matches!(put, Err(RegistryError::Unavailable(_))), "{put:?}");
+    let stored = registry
+        .put_blob_from(more, body(&rest), announced(&bytes))
+        .await
+        .unwrap();
+    assert_eq!((stored.digest, stored.size), (digest, bytes.len() as u64));
+    assert!(read(&*registry, &digest).await == bytes);
+    assert_eq!(registry.kept_bytes(&digest).await, Ok(0));
+}
+
+pub(crate) async fn what_was_kept_and_does_not_fit_is_refused_and_forgotten(
+    registry: Arc<dyn Registry>,
+) {
+    let bytes = unique(PARTS_BYTES);
+    let expected = announced(&bytes);
+    let digest = Digest::of(&bytes);
+    let kept = interrupted(&*registry, &bytes, 20 << 20).await;
+    let mut other = bytes.slice(usize::try_from(kept).unwrap()..).to_vec();
+    other[0] ^= 1;
+    let put = registry
+        .put_blob_from(kept, body(&other.into()), expected)
+        .await;
+    assert!(
+        matches!(put, Err(RegistryError::WrongDigest { .. })),
+        "{put:?}"
+    );
+    assert_eq!(registry.kept_bytes(&digest).await, Ok(0));
+    is_absent(&*registry, &digest).await;
+    let kept = interrupted(&*registry, &bytes, 20 << 20).await;
+    let short = bytes.slice(usize::try_from(kept).unwrap()..bytes.len() - 1);
+    let put = registry.put_blob_from(kept, body(&short), expected).await;
+    assert!(
+        matches!(put, Err(RegistryError::WrongSize { .. })),
+        "{put:?}"
+    );
+    assert_eq!(registry.kept_bytes(&digest).await, Ok(0));
+    // It may come again.
+    registry
+        .put_blob_from(0, body(&bytes), expected)
+        .await
+        .unwrap();
+    assert!(read(&*registry, &digest).await == bytes);
+}
+
+/// Puts until nobody else is at it.
+async fn put_at_last(registry: &dyn Registry, bytes: &Bytes) {
+    let expected = announced(bytes);
+    let digest = expected.digest.unwrap();
+    let put = async {
+        loop {
+            let put = match registry.kept_bytes(&digest).await {
+                Ok(kept) => {
+                    let rest = bytes.slice(usize::try_from(kept).unwrap()..);
+                    registry.put_blob_from(kept, body(&rest), expected).await
+                }
+                Err(error) => Err(error),
+            };
+            match put {
+                Ok(stored) => return stored,
+                Err(RegistryError::Busy(busy)) => assert_eq!(busy, digest),
+                Err(RegistryError::Unavailable(why)) if why.contains("are kept") => {}
+                Err(other) => panic!("{other}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let stored = tokio::time::timeout(std::time::Duration::from_secs(60), put)
+        .await
+        .expect("whoever was at it is not any more");
+    assert_eq!(stored.digest, digest);
+    assert!(read(registry, &digest).await == *bytes);
+}
+
+pub(crate) async fn one_alone_stores_a_blob_that_others_may_want(registry: Arc<dyn Registry>) {
+    let bytes = unique(2 << 20);
+    let expected = announced(&bytes);
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let (begun, has_begun) = tokio::sync::oneshot::channel::<()>();
+    // The second half comes when it is told to.
+    let (half, rest) = (bytes.slice(..1 << 20), bytes.slice(1 << 20..));
+    let second = futures_util::stream::once(async move {
+        begun.send(()).unwrap();
+        wait.await.unwrap();
+        Ok(rest)
+    });
+    let slow: ByteStream = Box::pin(body(&half).chain(second));
+    let first = {
+        let registry = Arc::clone(&registry);
+        tokio::spawn(async move { registry.put_blob_from(0, slow, expected).await })
+    };
+    has_begun.await.unwrap();
+    for _ in 0..2 {
+        let other = registry.put_blob_from(0, body(&bytes), expected).await;
+        assert_eq!(other, Err(RegistryError::Busy(expected.digest.unwrap())));
+    }
+    go.send(()).unwrap();
+    assert_eq!(first.await.unwrap().unwrap().size, 2 << 20);
+    assert!(read(&*registry, &expected.digest.unwrap()).await == bytes);
+    // It is there, and may be put again.
+    put_at_last(&*registry, &bytes).await;
+}
+
+pub(crate) async fn a_put_that_was_dropped_is_gone_on_with(registry: Arc<dyn Registry>) {
+    let bytes = unique(PARTS_BYTES);
+    let (begun, has_begun) = tokio::sync::oneshot::channel::<()>();
+    let stuck = futures_util::stream::once(async move {
+        begun.send(()).unwrap();
+        std::future::pending().await
+    });
+    let endless: ByteStream = Box::pin(body(&bytes.slice(..20 << 20)).chain(stuck));
+    let expected = announced(&bytes);
+    tokio::select! {
+        put = registry.put_blob_from(0, endless, expected) => panic!("{put:?}"),
+        begun = has_begun => begun.unwrap(),
+    }
+    put_at_last(&*registry, &bytes).await;
 }
 
 #[allow(dead_code)] // not every adapter has it

@@ -10,9 +10,12 @@ mod archives;
 mod fuzz;
 mod hostile;
 mod import;
+mod jobs;
 mod layers;
 mod load;
 mod pull;
 mod registry;
 mod setup;
 mod transfer;
+#[path = "../world/mod.rs"]
+mod world;

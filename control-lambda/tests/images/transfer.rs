@@ -5,7 +5,10 @@ use std::fs;
 use std::time::Duration;
 
 use sockerless_control::images::Digest;
-use sockerless_control::images::remote::RegistrySettings;
+use sockerless_control::images::progress::Message;
+use sockerless_control::images::pull::Wanted;
+use sockerless_control::images::reference::Reference;
+use sockerless_control::images::remote::{Credentials, RegistrySettings};
 
 use super::archives::gzip;
 use super::pull::{layer, pull};
@@ -13,7 +16,7 @@ use super::registry::Registry;
 use super::setup::{Place, place};
 
 /// A registry with an image `v1` of one layer that cannot be compressed, and that layer's path.
-async fn registry() -> (Registry, String, usize) {
+pub(super) async fn registry() -> (Registry, String, usize) {
     let registry = Registry::start().await;
     let noise: Vec<u8> = (0..400_000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -37,7 +40,7 @@ async fn until(what: impl Fn() -> bool) {
 }
 
 /// How many bytes of blobs are kept.
-fn kept(place: &Place) -> u64 {
+pub(super) fn kept(place: &Place) -> u64 {
     fs::read_dir(place.folder.path().join("images/partial"))
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len())
@@ -79,6 +82,60 @@ async fn a_pull_that_was_given_up_goes_on_where_it_stopped() {
     assert!(!asked.contains(&path), "{asked:?}");
     assert_eq!(kept(&place), 0);
     assert_eq!(place.layers_of(&name).await.len(), 1);
+}
+
+/// The numbers that were told of a step of each layer: how far, of how much.
+fn numbers(messages: &[Message], step: &str) -> Vec<(u64, u64)> {
+    let of_step = messages.iter().filter(|message| message.status == step);
+    of_step
+        .filter_map(|message| message.detail.as_ref())
+        .filter(|detail| detail.total > 0)
+        .map(|detail| (detail.current, detail.total))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_transfer_is_how_many_bytes_have_come() {
+    let (registry, path, size) = registry().await;
+    let size = size as u64;
+    registry.stall(&path, 300_000);
+    let name = format!("{}/r:v1", registry.address);
+    let place = place();
+    let mut told = Vec::new();
+    tokio::select! {
+        () = pull_told(&place, &name, &mut told) => panic!("it ended"),
+        () = until(|| kept(&place) >= 300_000) => {}
+    }
+    let first = numbers(&told, "Downloading");
+    assert!(!first.is_empty(), "{told:?}");
+    assert!(
+        first
+            .iter()
+            .all(|(current, total)| *current <= 300_000 && *total == size),
+        "{first:?}"
+    );
+    assert_eq!(numbers(&told, "Extracting"), Vec::new());
+    // The rest is counted from where it goes on.
+    registry.release();
+    let mut told = Vec::new();
+    pull_told(&place, &name, &mut told).await;
+    let second = numbers(&told, "Downloading");
+    assert!(second[0].0 > 300_000, "{second:?}");
+    for numbers in [second, numbers(&told, "Extracting")] {
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        assert_eq!(numbers.last(), Some(&(size, size)), "{numbers:?}");
+    }
+}
+
+async fn pull_told(place: &Place, name: &str, told: &mut Vec<Message>) {
+    let wanted = Wanted {
+        reference: &Reference::parse(name).unwrap(),
+        all_tags: false,
+        platform: None,
+        credentials: &Credentials::default(),
+    };
+    let pulled = place.images.pull(&place.namespace, wanted, told).await;
+    pulled.unwrap();
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ pub(crate) async fn carry_out(
     pull: Pull<'_>,
     answer: AnswerId,
 ) -> Result<(), EngineError> {
-    let mut news = News::new(control, answer);
+    let mut news = News::resume(control, answer).await?;
     let bad = |error: &dyn std::fmt::Display| ApiError::new(400, error.to_string());
     let outcome = async {
         let reference = Reference::parse(pull.reference).map_err(|e| bad(&e))?;

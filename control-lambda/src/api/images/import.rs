@@ -1,75 +1,163 @@
 //! `docker import`, which the Engine API has within `ImageCreate`.
 
-use sockerless_shared::answer::{Answer, Response};
+use sockerless_shared::ids::{AnswerId, Namespace};
 
+use super::news::{self, News};
 use super::tag::repo_and_tag;
 use super::{release_unused, say};
-use crate::api::{ApiError, ApiResult, Context, head};
+use crate::api::{ApiError, ApiResult, Context};
+use crate::engine::{Control, EngineError};
 use crate::images::changes;
-use crate::images::import::{ImportError, Imported};
+use crate::images::import::Imported;
 use crate::images::platform::Platform;
-use crate::images::progress::Message;
+use crate::images::progress::{Message, Progress};
+use crate::ports::blobs::ByteStream;
+use crate::ports::jobs::{Import, Job};
 
 /// Makes an image of a root file system, of which the body (or what is at a URL)
-/// is the tar.
+/// is the tar. What is large, or at a URL, is a job.
 ///
 /// # Errors
 /// 400 for a name or a change that is none; 500 for what is no tar.
 pub(super) async fn import(context: &Context<'_>, platform: Option<&Platform>) -> ApiResult {
     let query = &context.query;
-    let reference = repo_and_tag(query.text("repo"), query.text("tag"))?;
-    if platform.is_some_and(|platform| platform.os != "linux") {
-        return Err(ApiError::new(400, "operating system is not supported"));
-    }
-    let bad = |error: changes::ChangeError| ApiError::new(400, error.to_string());
-    let config = changes::apply(query.all("changes")).map_err(bad)?;
+    let mut import = Import {
+        body: None,
+        source: query.text("fromSrc").to_owned(),
+        repo: query.text("repo").to_owned(),
+        tag: query.text("tag").to_owned(),
+        changes: query.all("changes").map(ToOwned::to_owned).collect(),
+        message: query.text("message").to_owned(),
+        platform: platform.map(ToString::to_string),
+    };
+    let control = context.control;
+    // What can be refused at once is.
+    wanted(control, &import)?;
     release_unused(context).await?;
-    let images = &context.control.images;
-    let source = query.text("fromSrc");
-    let mut messages = Vec::new();
-    let body = if source == "-" {
+    let peer = if import.source == "-" {
+        let taken = context.take_body();
+        import.body = taken.map(|(body, _)| body.clone());
+        taken.map(|(_, peer)| peer)
+    } else {
+        context.request.peer.as_ref()
+    };
+    if let Some(peer) = peer {
+        let (answer, parts) = control.begin_answer(peer, Vec::new()).await?;
+        let job = Job::Import {
+            namespace: context.namespace.clone(),
+            import: Box::new(import),
+            answer,
+        };
+        control.jobs.submit(job).await.map_err(EngineError::from)?;
+        return Ok(parts);
+    }
+    let mut messages: Vec<Message> = Vec::new();
+    let body = if import.source == "-" {
         context.body_stream().await?
     } else {
-        let url = url(source);
-        let found = images.download(&url).await;
-        let body = found.map_err(|(status, error)| ApiError::new(status, error.to_string()))?;
-        messages.push(Message::status("", format!("Downloading from {url}")));
-        body
+        download(control, &import.source, &mut messages).await?
     };
-    let comment = match query.text("message") {
-        "" => format!("Imported from {source}"),
-        message => message.to_owned(),
-    };
-    let wanted = Imported {
-        reference: reference.as_ref(),
-        config,
-        comment,
-        architecture: platform.map(|platform| platform.architecture.clone()),
-    };
-    let imported = images.import(context.namespace, body, wanted).await;
-    match imported {
-        Ok(id) => {
-            messages.push(Message::status("", id.to_string()));
-            let (control, namespace, actor) = (context.control, context.namespace, id.to_string());
-            if let Some(reference) = &reference {
-                let name = reference.familiar();
-                say(control, namespace, "tag", &id, &actor, &name).await;
-            }
-            say(control, namespace, "import", &id, &actor, &actor).await;
-        }
-        Err(error) if messages.is_empty() => return Err(refusal(&error)),
-        Err(error) => messages.push(Message::failure(error.to_string())),
-    }
-    let text: String = messages.iter().map(Message::line).collect();
-    Ok(Answer::Final(Response {
-        head: head(200, "application/json"),
-        body: text.into(),
-        cache_s: 0,
-    }))
+    let outcome = make(control, context.namespace, &import, body, &mut messages).await;
+    news::at_once(messages, outcome)
 }
 
-fn refusal(error: &ImportError) -> ApiError {
-    ApiError::new(500, error.to_string())
+/// Carries out [`Job::Import`].
+///
+/// # Errors
+/// When the answer cannot be stored.
+pub(crate) async fn carry_out(
+    control: &Control,
+    namespace: &Namespace,
+    import: &Import,
+    answer: AnswerId,
+) -> Result<(), EngineError> {
+    let mut news = News::resume(control, answer).await?;
+    let outcome = async {
+        let body = match &import.body {
+            Some(body) => control.stored_body(body).await?,
+            None => download(control, &import.source, &mut news).await?,
+        };
+        make(control, namespace, import, body, &mut news).await
+    };
+    let outcome = outcome.await;
+    if let Some(body) = &import.body {
+        control.drop_body(body).await;
+    }
+    news.finish(outcome).await
+}
+
+/// What is at a URL, which is told.
+async fn download(
+    control: &Control,
+    source: &str,
+    progress: &mut dyn Progress,
+) -> Result<ByteStream, ApiError> {
+    let url = url(source);
+    let found = control.images.download(&url).await;
+    let body = found.map_err(|(status, error)| ApiError::new(status, error.to_string()))?;
+    let step = Message::status("", format!("Downloading from {url}"));
+    progress.message(step).await;
+    Ok(body)
+}
+
+/// What is to be made, checked.
+fn wanted(control: &Control, import: &Import) -> Result<Wanted, ApiError> {
+    let bad = |error: &dyn std::fmt::Display| ApiError::new(400, error.to_string());
+    let reference = repo_and_tag(&import.repo, &import.tag)?;
+    let platform = import
+        .platform
+        .as_deref()
+        .map(|text| Platform::parse(text, &control.images.platform))
+        .transpose()
+        .map_err(|error| bad(&error))?;
+    if platform
+        .as_ref()
+        .is_some_and(|platform| platform.os != "linux")
+    {
+        return Err(ApiError::new(400, "operating system is not supported"));
+    }
+    let changes = import.changes.iter().map(String::as_str);
+    Ok(Wanted {
+        reference,
+        config: changes::apply(changes).map_err(|error| bad(&error))?,
+        architecture: platform.map(|platform| platform.architecture),
+    })
+}
+
+struct Wanted {
+    reference: Option<crate::images::reference::Reference>,
+    config: crate::images::config::RunConfig,
+    architecture: Option<String>,
+}
+
+async fn make(
+    control: &Control,
+    namespace: &Namespace,
+    import: &Import,
+    body: ByteStream,
+    progress: &mut dyn Progress,
+) -> Result<(), ApiError> {
+    let wanted = wanted(control, import)?;
+    let comment = match import.message.as_str() {
+        "" => format!("Imported from {}", import.source),
+        message => message.to_owned(),
+    };
+    let imported = Imported {
+        reference: wanted.reference.as_ref(),
+        config: wanted.config,
+        comment,
+        architecture: wanted.architecture,
+    };
+    let id = control.images.import(namespace, body, imported).await;
+    let id = id.map_err(|error| ApiError::new(500, error.to_string()))?;
+    progress.message(Message::status("", id.to_string())).await;
+    let actor = id.to_string();
+    if let Some(reference) = &wanted.reference {
+        let name = reference.familiar();
+        say(control, namespace, "tag", &id, &actor, &name).await;
+    }
+    say(control, namespace, "import", &id, &actor, &actor).await;
+    Ok(())
 }
 
 /// As Docker completes it: without a scheme it is `http`.

@@ -3,11 +3,11 @@
 pub mod commit;
 pub mod create;
 pub mod history;
-mod import;
+pub(crate) mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;
-mod news;
+pub(crate) mod news;
 pub mod platform;
 pub mod prune;
 pub mod push;

@@ -9,29 +9,49 @@ use tokio::time::Instant;
 use crate::api::{ApiError, ApiResult, head};
 use crate::engine::jobs::AnswerWriter;
 use crate::engine::{Control, EngineError};
+use crate::images::Digest;
 use crate::images::progress::{Message, Progress};
 
 /// How long news may wait for more news.
 const GATHERED_FOR: Duration = Duration::from_millis(200);
 
 /// Messages as the body of an answer that arrives over the relay.
-pub(super) struct News<'a> {
+pub(crate) struct News<'a> {
     writer: AnswerWriter<'a>,
     flushed: Instant,
     failed: Option<EngineError>,
+    loaded: Vec<Digest>,
 }
 
 impl<'a> News<'a> {
-    pub(super) fn new(control: &'a Control, answer: AnswerId) -> Self {
-        Self {
-            writer: AnswerWriter::new(control, answer),
+    /// Of an answer that this invocation, or one before it, has begun.
+    pub(crate) async fn resume(
+        control: &'a Control,
+        answer: AnswerId,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            writer: AnswerWriter::resume(control, answer).await?,
             flushed: Instant::now(),
             failed: None,
+            loaded: Vec::new(),
+        })
+    }
+
+    /// The images that were loaded.
+    pub(super) fn loaded_images(&self) -> &[Digest] {
+        &self.loaded
+    }
+
+    /// Begins the answer, whatever comes.
+    pub(super) async fn begin(&mut self) -> Result<(), EngineError> {
+        if !self.writer.head_sent() {
+            self.writer.head(head(200, "application/json")).await?;
         }
+        Ok(())
     }
 
     /// Ends the answer. What went wrong is told within it, if it has begun.
-    pub(super) async fn finish(mut self, outcome: Result<(), ApiError>) -> Result<(), EngineError> {
+    pub(crate) async fn finish(mut self, outcome: Result<(), ApiError>) -> Result<(), EngineError> {
         if let Err(error) = outcome {
             if !self.writer.head_sent() {
                 return self.writer.fail(error).await;
@@ -45,9 +65,7 @@ impl<'a> News<'a> {
     }
 
     async fn write(&mut self, message: &Message) -> Result<(), EngineError> {
-        if !self.writer.head_sent() {
-            self.writer.head(head(200, "application/json")).await?;
-        }
+        self.begin().await?;
         self.writer.data(message.line().as_bytes()).await?;
         if self.flushed.elapsed() >= GATHERED_FOR {
             self.writer.flush().await?;
@@ -67,6 +85,10 @@ impl Progress for News<'_> {
             tracing::warn!(%error, "progress could not be told");
             self.failed = Some(error);
         }
+    }
+
+    async fn loaded(&mut self, image: &Digest) {
+        self.loaded.push(*image);
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) async fn carry_out(
     credentials: &Credentials,
     answer: AnswerId,
 ) -> Result<(), EngineError> {
-    let mut news = News::new(control, answer);
+    let mut news = News::resume(control, answer).await?;
     let outcome = match Reference::parse(reference) {
         Err(error) => Err(ApiError::new(400, error.to_string())),
         Ok(reference) => {

@@ -14,12 +14,16 @@ use thiserror::Error;
 use super::functions::ended::FailureRecord;
 use super::jobs::{LONGEST_WAIT, OwnEvent};
 use super::wiring::Plane;
+use crate::engine::jobs::Outcome;
 use crate::ports::Jobs as _;
 use crate::ports::function_host::InvocationEvents as _;
 use crate::ports::jobs::Job;
 
 /// So long one invocation of the worker works, which has five minutes.
 const WORK_LIMIT: Duration = Duration::from_secs(240);
+
+/// So long before an invocation ends, a job that is not done is handed to the next one.
+const HANDING_OVER: Duration = Duration::from_secs(40);
 
 /// An event that cannot be handled. Lambda is told, and writes it down.
 #[derive(Debug, Error)]
@@ -62,11 +66,12 @@ impl Kind {
 }
 
 impl Plane {
-    /// Handles one event and returns what Lambda is to give back.
+    /// Handles one event, for which so much time is left, and returns what Lambda is to give
+    /// back.
     ///
     /// # Errors
     /// See [`EventError`].
-    pub async fn handle(&self, event: Value) -> Result<Value, EventError> {
+    pub async fn handle(&self, event: Value, left: Duration) -> Result<Value, EventError> {
         match Kind::of(&event).ok_or(EventError::Unknown)? {
             Kind::Http => {
                 let request: ApiGatewayV2httpRequest = serde_json::from_value(event)?;
@@ -87,8 +92,13 @@ impl Plane {
             }
             Kind::Own => {
                 match serde_json::from_value(event)? {
-                    OwnEvent::Job { work, delay_ms } => {
-                        self.job(work, Duration::from_millis(delay_ms)).await?;
+                    OwnEvent::Job {
+                        work,
+                        delay_ms,
+                        turn,
+                    } => {
+                        let delay = Duration::from_millis(delay_ms);
+                        self.job(work, delay, turn, left).await?;
                     }
                     OwnEvent::Sweep => self
                         .control
@@ -114,18 +124,26 @@ impl Plane {
 
 impl Plane {
     /// Carries out a job when its time has come.
-    async fn job(&self, work: Box<Job>, delay: Duration) -> Result<(), EventError> {
+    async fn job(
+        &self,
+        work: Box<Job>,
+        delay: Duration,
+        turn: u32,
+        left: Duration,
+    ) -> Result<(), EventError> {
         let wait = delay.min(LONGEST_WAIT);
         tokio::time::sleep(wait).await;
-        let left = delay - wait;
-        if left.is_zero() {
-            self.control.run_job(*work).await;
-            return Ok(());
-        }
-        self.jobs
-            .submit_later(*work, left)
-            .await
-            .map_err(|error| EventError::Failed(error.to_string()))
+        let later = delay - wait;
+        let submitted = if later.is_zero() {
+            let limit = left.saturating_sub(wait + HANDING_OVER);
+            match self.control.run_job_within(*work, limit, turn).await {
+                Outcome::Done => Ok(()),
+                Outcome::GoesOn(work) => self.jobs.go_on(work, turn + 1).await,
+            }
+        } else {
+            self.jobs.submit_later(*work, later).await
+        };
+        submitted.map_err(|error| EventError::Failed(error.to_string()))
     }
 }
 

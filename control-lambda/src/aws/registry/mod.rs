@@ -7,8 +7,11 @@
 mod agent_layer;
 mod client;
 mod credentials;
+mod parts;
 pub mod runnable;
 mod upload;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ecr::Client as Ecr;
@@ -20,12 +23,13 @@ use http::{Method, StatusCode};
 
 use self::client::Client;
 use self::credentials::Credentials;
+use self::parts::UploadRecords;
 use super::sdk::{Sdk, describe};
 use crate::images::digest::Digest;
 use crate::images::manifest::{MAX_MANIFEST_BYTES, ManifestOrIndex, media};
-use crate::ports::Registry;
 use crate::ports::blobs::ByteStream;
-use crate::ports::registry::{Expected, RegistryError, Stored};
+use crate::ports::registry::{Expected, RegistryError, SHARED_BYTES, Stored};
+use crate::ports::{Environment, Registry, Table};
 
 pub use agent_layer::AgentLayer;
 pub use client::InvalidRepository;
@@ -35,24 +39,30 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application
      application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// [`Registry`] in one repository of ECR.
-#[derive(Debug)]
 pub struct EcrRegistry {
     client: Client,
     ecr: Ecr,
+    uploads: Arc<UploadRecords>,
 }
 
 impl EcrRegistry {
     /// The repository `<host>/<name>`, which must exist. As with Docker, a
-    /// registry on loopback is spoken to without TLS.
+    /// registry on loopback is spoken to without TLS. The table says how far uploads are.
     ///
     /// # Errors
     /// When that is not the name of a repository.
-    pub fn new(sdk: &Sdk, repository: &str) -> Result<Self, InvalidRepository> {
+    pub fn new(
+        sdk: &Sdk,
+        repository: &str,
+        table: Arc<dyn Table>,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Self, InvalidRepository> {
         let ecr = Ecr::new(sdk.config());
         let credentials = Credentials::new(ecr.clone());
         Ok(Self {
             client: Client::new(repository, credentials)?,
             ecr,
+            uploads: Arc::new(UploadRecords::new(table, environment)),
         })
     }
 
@@ -110,9 +120,12 @@ impl EcrRegistry {
     }
 }
 
+/// What the tags of images' own manifests begin with.
+const IMAGE: &str = "image-";
+
 /// The tag of an image's own manifest.
 fn image_tag(config: &Digest) -> String {
-    format!("image-{}", config.hex())
+    format!("{IMAGE}{}", config.hex())
 }
 
 #[async_trait]
@@ -155,9 +168,39 @@ impl Registry for EcrRegistry {
     ) -> Result<Stored, RegistryError> {
         let pending = upload::Upload::begin(&self.client).await?;
         let (pending, stored) = pending.fill(body, expected).await?;
-        if self.stat_blob(&stored.digest).await?.is_none() {
-            pending.finish(&stored.digest).await?;
-        }
+        let is_there = self.stat_blob(&stored.digest).await?.is_some();
+        pending.finish(&stored.digest, is_there).await?;
+        Ok(stored)
+    }
+
+    async fn kept_bytes(&self, digest: &Digest) -> Result<u64, RegistryError> {
+        self.uploads.sent(digest).await
+    }
+
+    async fn put_blob_from(
+        &self,
+        kept: u64,
+        body: ByteStream,
+        expected: Expected,
+    ) -> Result<Stored, RegistryError> {
+        let digest = match expected.digest {
+            Some(digest) if kept > 0 || expected.size.is_none_or(|size| size >= SHARED_BYTES) => {
+                digest
+            }
+            _ => return self.put_blob(body, expected).await,
+        };
+        let (claim, begun) = self.uploads.claim(&digest, kept).await?;
+        let pending = upload::Upload::claimed(&self.client, claim, begun).await?;
+        let filled = pending.fill(body, expected).await;
+        let (pending, stored) = filled.map_err(|error| match error {
+            // ECR may have forgotten what it had; then it is begun anew.
+            RegistryError::Unavailable(why) if kept > 0 => {
+                RegistryError::Interrupted(format!("its upload does not go on: {why}"))
+            }
+            other => other,
+        })?;
+        let is_there = self.stat_blob(&digest).await?.is_some();
+        pending.finish(&digest, is_there).await?;
         Ok(stored)
     }
 
@@ -217,16 +260,25 @@ impl Registry for EcrRegistry {
             .repository_name(self.client.repository())
             .into_paginator()
             .send();
-        let mut found = Vec::new();
+        let (mut listed, mut images) = (Vec::new(), Vec::new());
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| failed("list manifests", &error))?;
-            let digests = page.image_ids.unwrap_or_default();
-            found.extend(
-                digests
-                    .iter()
-                    .filter_map(|image| image.image_digest()?.parse::<Digest>().ok()),
-            );
+            for entry in page.image_ids.unwrap_or_default() {
+                let Some(digest) = entry.image_digest().and_then(|text| text.parse().ok()) else {
+                    continue;
+                };
+                let tag = entry.image_tag().unwrap_or_default();
+                images.extend(tag.strip_prefix(IMAGE).map(ToOwned::to_owned));
+                listed.push((digest, tag.to_owned()));
+            }
         }
+        // What was made of an image is a manifest of that image's, and goes after it.
+        let is_own = |tag: &str| !runnable::is_made_of(tag, images.iter().map(String::as_str));
+        let mut found: Vec<Digest> = listed
+            .into_iter()
+            .filter(|(_, tag)| is_own(tag))
+            .map(|(digest, _)| digest)
+            .collect();
         // An image is listed once for each of its tags.
         found.sort_unstable();
         found.dedup();

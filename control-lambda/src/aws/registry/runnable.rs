@@ -27,6 +27,11 @@ use crate::ports::Registry as _;
 use crate::ports::function_host::HostError;
 use crate::ports::registry::{Expected, RegistryError};
 
+/// What the tags of images with an agent begin with.
+const RUNNABLE: &str = "run-";
+/// So many digits of an image's digest are in the tag of what was made of it.
+const IMAGE_DIGITS: usize = 40;
+
 /// Changed whenever the same image and agent are to be put together differently.
 const GENERATION: u32 = 2;
 
@@ -169,9 +174,26 @@ impl RunnableImages for EcrImages {
     }
 }
 
+/// Names the image, so that what was made of it goes with it, and all that it was made with.
 fn tag(image: &ImageDigest, agent: &DiffId) -> String {
-    let hash = Digest::of(format!("{GENERATION}\n{image}\n{agent}").as_bytes());
-    format!("run-{:.40}", hash.hex())
+    let with = Digest::of(format!("{GENERATION}\n{agent}").as_bytes());
+    format!(
+        "{RUNNABLE}{:.IMAGE_DIGITS$}-{:.20}",
+        image.hex(),
+        with.hex()
+    )
+}
+
+/// Whether a tag is that of an image with an agent, made of one of these (by their configs'
+/// digests in hex).
+pub(super) fn is_made_of<'a>(tag: &str, images: impl IntoIterator<Item = &'a str>) -> bool {
+    let Some((digits, _)) = tag
+        .strip_prefix(RUNNABLE)
+        .and_then(|rest| rest.split_once('-'))
+    else {
+        return false;
+    };
+    digits.len() == IMAGE_DIGITS && images.into_iter().any(|image| image.starts_with(digits))
 }
 
 /// The config with these layers, of which the agent's is on top, and the agent as what is
@@ -227,6 +249,19 @@ mod tests {
         assert_eq!(made["history"].as_array().unwrap().len(), 3);
         assert!(with_agent(b"[]", &[agent]).is_err());
         assert!(with_agent(b"{}", &[agent]).is_err());
+    }
+
+    #[test]
+    fn what_is_made_of_an_image_is_known_by_its_tag() {
+        let image = Digest::of(b"image");
+        let tag = tag(&image.into(), &DiffId(Digest::of(b"agent")));
+        let hex = image.hex();
+        assert!(tag.len() <= 128, "ECR takes no longer ones");
+        assert!(is_made_of(&tag, [hex.as_str()]));
+        assert!(!is_made_of(&tag, [Digest::of(b"other").hex().as_str()]));
+        for other in ["latest", "run-", "run--", "run-1-2", &image_tag(&image)] {
+            assert!(!is_made_of(other, [hex.as_str()]), "{other}");
+        }
     }
 
     #[test]

@@ -4,9 +4,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{Method, StatusCode};
-use sha2::{Digest as _, Sha256};
+use sha2_resumable::{Digest as _, Sha256};
 
 use super::client::{self, Client};
+use super::parts::{Claim, Progress, finished};
 use crate::images::digest::Digest;
 use crate::ports::blobs::ByteStream;
 use crate::ports::registry::{Expected, RegistryError, Stored};
@@ -17,8 +18,9 @@ const PART_BYTES: usize = 16 * 1024 * 1024;
 /// An upload that has begun. The registry forgets it unless it is finished.
 pub(super) struct Upload<'a> {
     client: &'a Client,
-    location: String,
-    sent: u64,
+    progress: Progress,
+    /// The right to it, where others may want it, too.
+    claim: Option<Claim>,
 }
 
 impl<'a> Upload<'a> {
@@ -28,35 +30,90 @@ impl<'a> Upload<'a> {
         if response.status() != StatusCode::ACCEPTED {
             return Err(client::unexpected("begin an upload", response).await);
         }
-        let location = client::location(&response)?.to_owned();
+        let progress = Progress {
+            location: client::location(&response)?.to_owned(),
+            sent: 0,
+            hash: Sha256::new(),
+        };
         Ok(Self {
             client,
-            location,
-            sent: 0,
+            progress,
+            claim: None,
         })
     }
 
-    /// Sends a body, and checks it against what was announced.
+    /// An upload that nobody else begins meanwhile, or the rest of one.
+    pub(super) async fn claimed(
+        client: &'a Client,
+        claim: Claim,
+        begun: Option<Progress>,
+    ) -> Result<Self, RegistryError> {
+        let upload = match begun {
+            Some(progress) => Self {
+                client,
+                progress,
+                claim: None,
+            },
+            None => Self::begin(client).await?,
+        };
+        Ok(Self {
+            claim: Some(claim),
+            ..upload
+        })
+    }
+
+    /// Sends a body, and checks it against what was announced. When it breaks off, the next
+    /// may go on with what was sent; when it is wrong, nobody may.
     pub(super) async fn fill(
         mut self,
-        mut body: ByteStream,
+        body: ByteStream,
         expected: Expected,
     ) -> Result<(Self, Stored), RegistryError> {
-        let mut hash = Sha256::new();
-        let mut size = 0u64;
+        match self.send_all(body, expected).await {
+            Ok(stored) => Ok((self, stored)),
+            Err(error) => {
+                if let Some(claim) = self.claim.take() {
+                    match error {
+                        RegistryError::Interrupted(_) => claim.leave().await?,
+                        // The claim was another's already.
+                        RegistryError::Busy(_) => claim.lose(),
+                        _ => claim.end().await?,
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn send_all(
+        &mut self,
+        mut body: ByteStream,
+        expected: Expected,
+    ) -> Result<Stored, RegistryError> {
+        let mut hash = self.progress.hash.clone();
+        let mut size = self.progress.sent;
         let mut part = BytesMut::new();
         while let Some(piece) = body.next().await {
             let piece = piece.map_err(|error| RegistryError::Interrupted(error.to_string()))?;
             size = size.saturating_add(piece.len() as u64);
             check_size(size, false, expected)?;
-            hash.update(&piece);
             part.extend_from_slice(&piece);
             while part.len() >= PART_BYTES {
-                self.send(part.split_to(PART_BYTES).freeze()).await?;
+                let part = part.split_to(PART_BYTES).freeze();
+                hash.update(&part);
+                self.send(part).await?;
+                self.progress.hash = hash.clone();
+                if let Some(claim) = &mut self.claim {
+                    claim.note(self.progress.clone()).await?;
+                }
+            }
+            if let Some(claim) = &mut self.claim {
+                claim.renew().await?;
             }
         }
+        hash.update(&part);
         check_size(size, true, expected)?;
-        let actual = Digest::from_hash(hash);
+        let actual = finished(hash)?;
         if let Some(expected) = expected.digest
             && expected != actual
         {
@@ -65,37 +122,51 @@ impl<'a> Upload<'a> {
         if !part.is_empty() {
             self.send(part.freeze()).await?;
         }
-        let stored = Stored {
+        Ok(Stored {
             digest: actual,
             size,
-        };
-        Ok((self, stored))
+        })
     }
 
     async fn send(&mut self, part: Bytes) -> Result<(), RegistryError> {
-        let end = self.sent + part.len() as u64;
+        let progress = &mut self.progress;
+        let end = progress.sent + part.len() as u64;
         let request = self
             .client
-            .request_to(Method::PATCH, &self.location)?
+            .request_to(Method::PATCH, &progress.location)?
             .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_RANGE, format!("{}-{}", self.sent, end - 1));
+            .header(CONTENT_RANGE, format!("{}-{}", progress.sent, end - 1));
         let response = self.client.send(request, client::full(part)).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(client::unexpected("store a part of a blob", response).await);
         }
-        self.location = client::location(&response)?.to_owned();
-        self.sent = end;
+        client::location(&response)?.clone_into(&mut progress.location);
+        progress.sent = end;
         Ok(())
     }
 
-    /// Makes a blob of what was sent.
-    pub(super) async fn finish(self, digest: &Digest) -> Result<(), RegistryError> {
-        let separator = if self.location.contains('?') {
-            '&'
+    /// Makes a blob of what was sent, unless it is there already.
+    pub(super) async fn finish(
+        mut self,
+        digest: &Digest,
+        is_there: bool,
+    ) -> Result<(), RegistryError> {
+        let claim = self.claim.take();
+        let finished = if is_there {
+            Ok(())
         } else {
-            '?'
+            self.make(digest).await
         };
-        let location = format!("{}{separator}digest={digest}", self.location);
+        if let Some(claim) = claim {
+            claim.end().await?;
+        }
+        finished
+    }
+
+    async fn make(&self, digest: &Digest) -> Result<(), RegistryError> {
+        let location = &self.progress.location;
+        let separator = if location.contains('?') { '&' } else { '?' };
+        let location = format!("{location}{separator}digest={digest}");
         let request = self.client.request_to(Method::PUT, &location)?;
         let response = self.client.send(request, client::empty()).await?;
         match response.status() {

@@ -67,7 +67,10 @@ impl Partial {
             .write(true)
             .open(&path)
             .map_err(cannot)?;
-        file.try_lock().map_err(|e| cannot(e.into()))?;
+        file.try_lock().map_err(|e| match e {
+            fs::TryLockError::WouldBlock => RegistryError::Busy(digest),
+            fs::TryLockError::Error(e) => cannot(e),
+        })?;
         let begun = hash(&mut file).map_err(cannot)?;
         if begun.1 != kept {
             return Err(RegistryError::Unavailable(format!(

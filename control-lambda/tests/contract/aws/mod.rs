@@ -11,8 +11,18 @@ use sockerless_control::aws::table::DynamoTable;
 use sockerless_control::ports::{Blobs, Environment, Registry, Table};
 use sockerless_shared::timestamp::Timestamp;
 
+#[path = "../../images/archives.rs"]
+#[allow(dead_code, reason = "others use all of it")]
+mod archives;
 mod functions;
+mod invocation;
+mod meter;
+mod preparation;
+mod pull;
 mod relay;
+#[path = "../../images/registry.rs"]
+#[allow(dead_code, reason = "others use all of it")]
+mod remote;
 
 fn variable(name: &str) -> String {
     std::env::var(name)
@@ -58,13 +68,19 @@ mod blobs {
     crate::blobs::blobs_contract!(blobs());
 }
 
+/// The registry as an invocation has it: one of its own.
+async fn registry_of() -> EcrRegistry {
+    let sdk = Sdk::from_environment().await;
+    let repository = variable("SOCKERLESS_TEST_REPOSITORY");
+    let table = Arc::new(DynamoTable::new(&sdk, variable("SOCKERLESS_TEST_TABLE")));
+    EcrRegistry::new(&sdk, &repository, table, Arc::new(Clock)).unwrap()
+}
+
 mod registry {
     use super::*;
 
     async fn registry() -> (Arc<dyn Registry>, ()) {
-        let sdk = Sdk::from_environment().await;
-        let repository = variable("SOCKERLESS_TEST_REPOSITORY");
-        (Arc::new(EcrRegistry::new(&sdk, &repository).unwrap()), ())
+        (Arc::new(super::registry_of().await), ())
     }
 
     // All but what cannot be had: only ECR itself deletes its blobs, and MiniStack
@@ -80,6 +96,10 @@ mod registry {
         a_body_that_breaks_off_leaves_nothing,
         a_put_that_is_dropped_leaves_nothing,
         the_same_blob_may_be_put_by_many_at_once,
+        what_came_of_a_body_that_broke_off_is_gone_on_with,
+        what_was_kept_and_does_not_fit_is_refused_and_forgotten,
+        one_alone_stores_a_blob_that_others_may_want,
+        a_put_that_was_dropped_is_gone_on_with,
         manifests_keep_their_bytes_and_media_type,
         a_deleted_manifest_is_listed_no_more,
         a_manifest_is_no_listed_blob,
