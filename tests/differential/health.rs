@@ -47,10 +47,11 @@ fn verdicts() -> Scenario {
             until_health("healthy"),
             listed("healthy"),
             docker("inspect @N --format '{{.State.Health.FailingStreak}} {{json .Config.Healthcheck}}'").gives(0),
-            docker("stop --time 0 @N").gives(0),
-            docker("inspect @N --format '{{.State.Health.Status}}'").gives(0),
+            // Before the end: a probe that it cuts short may be one more that failed.
             docker("events --since 10m --until=-1s --filter container=@N --filter event=health_status --format '{{.Action}}'").gives(0),
             docker("events --since 10m --until=-1s --filter container=@N --filter 'event=health_status: healthy' --format '{{.Action}}'").gives(0),
+            docker("stop --time 0 @N").gives(0),
+            docker("inspect @N --format '{{.State.Health.Status}}'").gives(0),
             docker("rm @N").gives(0),
         ],
     )

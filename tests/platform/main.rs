@@ -324,3 +324,20 @@ fn the_agent_is_small_and_needs_nothing_of_its_image() {
         );
     }
 }
+
+/// Less than a tick of the kernel's clock, and more than nothing.
+#[test]
+fn a_process_that_only_sleeps_has_used_a_processor_to_begin() {
+    let subject = Subject::start(Runtime::Function);
+    for runtime in ["function", "microvm"] {
+        let run = ["run", "--detach", "--runtime", runtime, "--name", runtime];
+        subject.docker(&[&run[..], &["busybox", "sleep", "1000"]].concat());
+        let target = format!("/v1.51/containers/{runtime}/stats?stream=false&one-shot=true");
+        let (status, stats) = subject.get(&target);
+        assert_eq!(status, 200);
+        let used = &stats["cpu_stats"]["cpu_usage"]["total_usage"];
+        assert!(used.as_u64().unwrap() > 0, "{runtime}: {stats}");
+        subject.docker(&["rm", "--force", runtime]);
+    }
+    subject.is_well();
+}

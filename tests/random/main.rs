@@ -50,7 +50,7 @@ impl Arena {
     /// for (501), what comes after cannot be compared.
     fn play(&self, moves: &[Move]) -> Outcome {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        let steps = moves.iter().flat_map(moves::steps);
+        let steps = moves.iter().flat_map(|one| moves::steps(one, self.runtime));
         let scenario = Scenario::new(&format!("r{run}"), steps);
         match self.suite.run(&scenario) {
             Ok(()) => Outcome::Same,
@@ -101,7 +101,7 @@ fn try_seed(arena: &Arena, seed: u64, shrink: Duration) -> Result<bool, String> 
     let (moves, text) = least;
     let listed: Vec<_> = moves
         .iter()
-        .flat_map(moves::steps)
+        .flat_map(|one| moves::steps(one, arena.runtime))
         .map(|step| format!("  {}", step.title()))
         .collect();
     Err(format!(
