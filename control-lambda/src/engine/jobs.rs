@@ -27,11 +27,11 @@ impl Control {
             return Outcome::Done;
         }
         match self.give_up_or_go_on(&again, turn).await {
-            Ok(true) => Outcome::GoesOn(again),
+            Ok(true) => Outcome::GoesOn(Box::new(again)),
             Ok(false) => Outcome::Done,
             Err(error) => {
                 tracing::warn!(%error, "whether a job is still wanted is not known");
-                Outcome::GoesOn(again)
+                Outcome::GoesOn(Box::new(again))
             }
         }
     }
@@ -149,7 +149,7 @@ pub enum Outcome {
     /// Nothing is left to do.
     Done,
     /// It is to be carried out again.
-    GoesOn(Job),
+    GoesOn(Box<Job>),
 }
 
 /// The parts of one answer, in order. Data is gathered a little before it is

@@ -96,7 +96,7 @@ async fn half_done(control: &Control, place: &Place, job: Job, half: u64) -> Job
     loop {
         let limit = Duration::from_millis(300);
         match control.run_job_within(job, limit, 0).await {
-            Outcome::GoesOn(left) => job = left,
+            Outcome::GoesOn(left) => job = *left,
             Outcome::Done => panic!("it ended, although the registry did not answer"),
         }
         if kept(place) >= half {
@@ -159,7 +159,7 @@ async fn a_pull_that_nobody_waits_for_or_that_never_ends_is_given_up() {
 
 /// Puts a body where a frontend puts a large one.
 async fn send(control: &Control, bytes: &[u8]) -> (BlobId, BlobName) {
-    let blob = BlobId::from_random([9; 32]);
+    let blob = BlobId::from_random([9; 16]);
     let name = BlobName::new(format!("bodies/{blob}")).unwrap();
     control
         .blobs()

@@ -138,7 +138,7 @@ impl Plane {
             let limit = left.saturating_sub(wait + HANDING_OVER);
             match self.control.run_job_within(*work, limit, turn).await {
                 Outcome::Done => Ok(()),
-                Outcome::GoesOn(work) => self.jobs.go_on(work, turn + 1).await,
+                Outcome::GoesOn(work) => self.jobs.go_on(*work, turn + 1).await,
             }
         } else {
             self.jobs.submit_later(*work, later).await
