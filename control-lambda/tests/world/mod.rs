@@ -17,9 +17,9 @@ use sockerless_shared::spec::Runtime;
 
 /// Runs nothing, and keeps what is posted to frontends.
 #[derive(Default)]
-pub struct World {
+pub(crate) struct World {
     /// To frontends.
-    pub posted: Mutex<Vec<String>>,
+    pub(crate) posted: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -73,7 +73,7 @@ impl Jobs for World {
 }
 
 /// Of a control plane in this world.
-pub fn config(key: Key) -> Config {
+pub(crate) fn config(key: Key) -> Config {
     Config {
         master_key: key,
         default_runtime: Runtime::Function,
