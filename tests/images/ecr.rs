@@ -47,8 +47,9 @@ impl Drop for Emulator {
 /// What `aws ecr get-login-password` prints.
 fn password(variables: &HashMap<String, String>) -> String {
     let python = PathBuf::from(run_script("ministack", &["install"]).unwrap());
-    let script = "import base64, boto3, os\n\
-                  token = boto3.client('ecr').get_authorization_token()['authorizationData'][0]\n\
+    let script = "import base64, botocore.session\n\
+                  ecr = botocore.session.get_session().create_client('ecr')\n\
+                  token = ecr.get_authorization_token()['authorizationData'][0]\n\
                   print(base64.b64decode(token['authorizationToken']).decode().split(':', 1)[1])";
     let said = run(Command::new(python)
         .args(["-B", "-c", script])

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
-use serde_json::{Value, json};
 use sockerless_shared::ids::Namespace;
 use sockerless_shared::timestamp::Timestamp;
 use thiserror::Error;
@@ -193,7 +192,7 @@ impl Images {
             }
             files.insert(path(&digest), Entry::of(bytes));
             index.extend(index_entries(&descriptor, names));
-            list.push(list_entry(image, &manifest, names)?);
+            list.push(ListItem::of(image, &manifest, names));
             if let Some(top) = manifest.layers.last() {
                 for name in names {
                     repositories
@@ -203,15 +202,12 @@ impl Images {
                 }
             }
         }
-        // Docker's null for none.
-        let manifests = if index.is_empty() {
-            Value::Null
-        } else {
-            Value::Array(index)
+        let index = IndexFile {
+            schema_version: 2,
+            media_type: media::OCI_INDEX,
+            // Docker's null for none.
+            manifests: (!index.is_empty()).then_some(index),
         };
-        let index = json!({
-            "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests,
-        });
         let folders = if files.is_empty() {
             &[][..]
         } else {
@@ -222,11 +218,7 @@ impl Images {
             .map(|folder| ((*folder).to_owned(), Entry::folder(newest)))
             .collect();
         entries.extend(files);
-        let list = if list.is_empty() {
-            Value::Null
-        } else {
-            Value::Array(list)
-        };
+        let list = (!list.is_empty()).then_some(list);
         entries.push(("index.json".to_owned(), Entry::of(encode(&index)?)));
         entries.push(("manifest.json".to_owned(), Entry::of(line(&list)?)));
         let layout = Bytes::from_static(br#"{"imageLayoutVersion": "1.0.0"}"#);
@@ -242,53 +234,87 @@ impl Images {
     }
 }
 
+/// `index.json`, in the order in which Docker writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexFile {
+    schema_version: u32,
+    media_type: &'static str,
+    manifests: Option<Vec<IndexEntry>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexEntry {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<&'static str, String>,
+}
+
 /// In an index: once for each name.
-fn index_entries(descriptor: &Descriptor, names: &[Reference]) -> Vec<Value> {
-    let plain = json!({
-        "mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size,
-    });
+fn index_entries(descriptor: &Descriptor, names: &[Reference]) -> Vec<IndexEntry> {
+    let entry = |annotations| IndexEntry {
+        media_type: descriptor.media_type.clone(),
+        digest: descriptor.digest,
+        size: descriptor.size,
+        annotations,
+    };
     if names.is_empty() {
-        return vec![plain];
+        return vec![entry(BTreeMap::new())];
     }
     let named = names.iter().map(|name| {
-        let mut entry = plain.clone();
-        entry["annotations"] = json!({
-            "io.containerd.image.name": name.to_string(),
-            "org.opencontainers.image.ref.name": name.tag(),
-        });
-        entry
+        entry(BTreeMap::from([
+            ("io.containerd.image.name", name.to_string()),
+            (
+                "org.opencontainers.image.ref.name",
+                name.tag().unwrap_or_default().to_owned(),
+            ),
+        ]))
     });
     named.collect()
 }
 
 /// In Docker's own list.
-fn list_entry(
-    image: &ImageRecord,
-    manifest: &Manifest,
-    names: &[Reference],
-) -> Result<Value, SaveError> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Item {
-        config: String,
-        repo_tags: Option<Vec<String>>,
-        layers: Vec<String>,
-        layer_sources: BTreeMap<String, Value>,
-    }
-    let layers = manifest.layers.iter();
-    let sources = image.layers.iter().zip(&manifest.layers).map(|(id, blob)| {
-        let source = json!({
-            "mediaType": blob.media_type, "size": blob.size, "digest": blob.digest,
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListItem {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+    layer_sources: BTreeMap<String, Source>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Source {
+    media_type: String,
+    size: u64,
+    digest: Digest,
+}
+
+impl ListItem {
+    fn of(image: &ImageRecord, manifest: &Manifest, names: &[Reference]) -> Self {
+        let sources = image.layers.iter().zip(&manifest.layers).map(|(id, blob)| {
+            let source = Source {
+                media_type: blob.media_type.clone(),
+                size: blob.size,
+                digest: blob.digest,
+            };
+            (id.to_string(), source)
         });
-        (id.to_string(), source)
-    });
-    let item = Item {
-        config: path(&manifest.config.digest),
-        repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
-        layers: layers.map(|layer| path(&layer.digest)).collect(),
-        layer_sources: sources.collect(),
-    };
-    serde_json::to_value(item).map_err(|e| SaveError::Encoding(e.to_string()))
+        Self {
+            config: path(&manifest.config.digest),
+            repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
+            layers: manifest
+                .layers
+                .iter()
+                .map(|layer| path(&layer.digest))
+                .collect(),
+            layer_sources: sources.collect(),
+        }
+    }
 }
 
 fn path(digest: &Digest) -> String {

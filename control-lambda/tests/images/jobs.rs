@@ -9,8 +9,10 @@ use sockerless_control::embedded::blobs::FolderBlobs;
 use sockerless_control::embedded::table::SqliteTable;
 use sockerless_control::engine::jobs::Outcome;
 use sockerless_control::engine::{Control, Parts};
+use sockerless_control::environment::SystemEnvironment;
 use sockerless_control::images::Digest;
 use sockerless_control::images::remote::Credentials;
+use sockerless_control::ports::Environment;
 use sockerless_control::ports::blobs::{BlobError, BlobName};
 use sockerless_control::ports::jobs::{Import, Job};
 use sockerless_control::store::Store;
@@ -28,21 +30,22 @@ use super::world::{self, World};
 const ENOUGH: Duration = Duration::from_secs(120);
 
 fn control(place: &Place) -> Arc<Control> {
-    let environment = &place.images.environment;
+    // Whose random numbers differ.
+    let environment: Arc<dyn Environment> = Arc::new(SystemEnvironment);
     let key = Key::from_random([7; 32]);
     let blobs = FolderBlobs::open(
         &place.folder.path().join("bodies"),
         "http://127.0.0.1:9/blobs",
         key.derive("blob URLs"),
-        Arc::clone(environment),
+        Arc::clone(&environment),
     );
     let world = Arc::new(World::default());
     let parts = Parts {
         store: Store::new(
             Arc::new(SqliteTable::in_memory().unwrap()),
-            Arc::clone(environment),
+            Arc::clone(&environment),
         ),
-        environment: Arc::clone(environment),
+        environment,
         host: Arc::clone(&world) as Arc<_>,
         relay: Arc::clone(&world) as Arc<_>,
         blobs: Arc::new(blobs.unwrap()),
@@ -145,6 +148,7 @@ async fn a_pull_that_nobody_waits_for_or_that_never_ends_is_given_up() {
     let id = answer(&control).await;
     let job = pull_of(&place, &registry, &id);
     let left = half_done(&control, &place, job, size as u64 / 2).await;
+    registry.stall(&path, 0);
     let moment = Duration::from_millis(50);
     let last = control.run_job_within(left.clone(), moment, 24).await;
     assert_eq!(last, Outcome::Done);
@@ -203,7 +207,7 @@ async fn a_large_archive_is_loaded_by_a_job_which_also_removes_it() {
         };
         assert_eq!(first, Vec::new());
         // The request is over, and its body is there for the job.
-        control.blobs().get(&name).await.unwrap();
+        drop(control.blobs().get(&name).await.unwrap());
         let job = Job::Load {
             namespace: place.namespace.clone(),
             body: blob,

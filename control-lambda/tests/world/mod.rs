@@ -19,7 +19,7 @@ use sockerless_shared::spec::Runtime;
 #[derive(Default)]
 pub(crate) struct World {
     /// To frontends.
-    pub posted: Mutex<Vec<String>>,
+    pub(crate) posted: Mutex<Vec<String>>,
 }
 
 #[async_trait]

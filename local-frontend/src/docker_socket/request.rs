@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
@@ -20,6 +20,17 @@ pub(super) enum Kept {
     Inline(Bytes),
     /// Large: what was read of it, and the rest.
     Large(ByteStream),
+}
+
+impl Kept {
+    /// Reads what nobody wants, while the answer goes out. A client that is still sending would
+    /// otherwise find the connection closed, and might not look for an answer; one that has got
+    /// its answer stops by itself.
+    pub(super) fn discard(self) {
+        if let Self::Large(mut body) = self {
+            tokio::spawn(async move { while let Some(Ok(_)) = body.next().await {} });
+        }
+    }
 }
 
 /// Reads a small body and forms the request; a large one is kept. One that says it

@@ -64,8 +64,12 @@ pub(super) async fn handle(
             let message = "the control plane wants a body that it has got already";
             Outcome::Response(error::response(StatusCode::BAD_GATEWAY, message))
         }
-        Err(error) => Outcome::Response(error::response(error::status(&error), &error.to_string())),
+        Err(error) => {
+            kept.map(Kept::discard);
+            Outcome::Response(error::response(error::status(&error), &error.to_string()))
+        }
         Ok(Answer::Final(response)) => {
+            kept.map(Kept::discard);
             if let Some(key) = key {
                 frontend.cache.put(key, &response, now);
             }
