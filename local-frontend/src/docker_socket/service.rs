@@ -65,11 +65,15 @@ pub(super) async fn handle(
             Outcome::Response(error::response(StatusCode::BAD_GATEWAY, message))
         }
         Err(error) => {
-            kept.map(Kept::discard);
+            if let Some(kept) = kept {
+                kept.discard();
+            }
             Outcome::Response(error::response(error::status(&error), &error.to_string()))
         }
         Ok(Answer::Final(response)) => {
-            kept.map(Kept::discard);
+            if let Some(kept) = kept {
+                kept.discard();
+            }
             if let Some(key) = key {
                 frontend.cache.put(key, &response, now);
             }
