@@ -108,18 +108,27 @@ impl Control {
 
     pub(super) async fn end_agent_waiters(&self, container: &Container) -> Result<(), EngineError> {
         for waiter in self.store.waiters(&container.id, AGENTS).await? {
-            if !self.store.take_waiter(&container.id, &waiter).await? {
-                continue;
-            }
-            match waiter.wait {
-                Wait::Agent { operation } if operation.is_of_files() => {
-                    self.visit_instead(container, waiter.answer, operation)
-                        .await?;
-                }
-                _ => self.deliver(&waiter.answer, vec![Part::End]).await?,
-            }
+            self.end_agent_waiter(container, waiter).await?;
         }
         Ok(())
+    }
+
+    /// Ends the wait of one for the agent of a run that is over.
+    pub(crate) async fn end_agent_waiter(
+        &self,
+        container: &Container,
+        waiter: Waiter,
+    ) -> Result<(), EngineError> {
+        if !self.store.take_waiter(&container.id, &waiter).await? {
+            return Ok(());
+        }
+        match waiter.wait {
+            Wait::Agent { operation } if operation.is_of_files() => {
+                self.visit_instead(container, waiter.answer, operation)
+                    .await
+            }
+            _ => self.deliver(&waiter.answer, vec![Part::End]).await,
+        }
     }
 
     /// Has a visitor do with a container's files what its agent did not come to.

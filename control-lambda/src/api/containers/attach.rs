@@ -178,16 +178,29 @@ pub(crate) async fn open(
         return Ok(Answer::Parts { id, first });
     }
     let wait = Wait::Agent { operation };
-    let (_, answer) = await_event(context, container, head, wait).await?;
-    // The agent may have come between the look-up and the registration.
-    if let Some(found) = control
+    let (waiting, answer) = await_event(context, container, head, wait).await?;
+    let found = control
         .store
         .container(context.namespace, &container.id)
         .await?
-        && let Some(run) = found.record.lifecycle.current_run()
-        && let Some(record) = control.store.run(&run.id).await?
-    {
-        control.open_waiting_streams(&run.id, &record).await?;
+        .map(|found| found.record);
+    let current = found.as_ref().and_then(|found| found.lifecycle.current_run());
+    match (current, container.lifecycle.current_run()) {
+        // The agent may have come between the look-up and the registration.
+        (Some(run), _) => {
+            if let Some(record) = control.store.run(&run.id).await? {
+                control.open_waiting_streams(&run.id, &record).await?;
+            }
+        }
+        // Or its run has ended, and nobody will look for those who wait for it.
+        (None, Some(_)) => match &found {
+            Some(container) => waiting.end(context, container).await?,
+            None => {
+                waiting.cancel(context, container).await?;
+                return Err(ApiError::no_such_container(container.id.as_str()));
+            }
+        },
+        (None, None) => {}
     }
     Ok(answer)
 }

@@ -168,6 +168,16 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// Ends the wait for an agent that is gone; what it was to do with files is done all the same.
+    pub(crate) async fn end(
+        self,
+        context: &Context<'_>,
+        container: &Container,
+    ) -> Result<(), EngineError> {
+        let control = context.control;
+        control.end_agent_waiter(container, self.waiter).await
+    }
+
     /// Takes the registration back, for what will not happen; whether it had not happened yet.
     pub(crate) async fn cancel(
         &self,
