@@ -24,7 +24,8 @@ class Handler(BaseHTTPRequestHandler):
             wanted = parse_qs(url.query)
             self.token(authorization == PASSWORD, "offline_token" in wanted)
         elif authorization == "Bearer good":
-            self.answer(200, {})
+            error = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}
+            self.answer(*((200, {}) if url.path == "/v2/" else (404, {"errors": [error]})))
         else:
             host, port = self.server.server_address
             realm = f'Bearer realm="http://{host}:{port}/token",service="test"'

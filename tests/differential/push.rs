@@ -86,8 +86,9 @@ fn login_tokens() -> Scenario {
             // With what was kept.
             with_login("login @T"),
             with_login("logout @T").gives(0),
-            auth(api("POST /images/create?fromImage=@T/none&tag=v1"), WRONG),
-            auth(api("POST /images/create?fromImage=@T/none&tag=v1"), GOOD),
+            auth(api("POST /images/create?fromImage=@T/none&tag=v1"), WRONG).gives(401),
+            auth(api("GET /distribution/@T/none:v1/json"), WRONG).gives(401),
+            auth(api("POST /images/create?fromImage=@T/none&tag=v1"), GOOD).gives(404),
         ],
     )
 }

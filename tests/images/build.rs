@@ -52,6 +52,7 @@ fn every_builder_says_what_to_do_instead() {
             .command(arguments)
             .env("DOCKER_BUILDKIT", buildkit)
             .env("BUILDX_GIT_INFO", "false")
+            .env("BUILDX_BAKE_ENTITLEMENTS_FS", "0")
             .stdin(Stdio::null())
             .output()
             .unwrap();

@@ -312,8 +312,9 @@ fn settle(value: &mut Value, path: &[&str], optional: bool) {
 /// Of a sequence of progress messages keeps those that do not depend on how
 /// fast things went: no amounts, no waiting; those of one layer together.
 fn settle_progress(body: &mut Value) {
-    const CHANCE: [&str; 6] = [
+    const CHANCE: [&str; 7] = [
         "Waiting",
+        "Importing",
         "Downloading",
         "Extracting",
         "Verifying Checksum",

@@ -35,8 +35,25 @@ pub enum ChangeError {
     #[error("{0} isn't allowed as an ONBUILD trigger")]
     Trigger(String),
     /// An option of a health check that is none.
-    #[error("Unknown flag: {0}")]
+    #[error("unknown flag: {0}")]
     Flag(String),
+    /// Not a time. The texts are Go's.
+    #[error("time: {what} duration {text:?}")]
+    Duration {
+        /// What is wrong.
+        what: String,
+        /// What was given.
+        text: String,
+    },
+    /// A time that is too short.
+    #[error("Interval {0:?} cannot be less than 1ms")]
+    TooShort(String),
+    /// Not a number. The text is Go's.
+    #[error("strconv.ParseInt: parsing {0:?}: invalid syntax")]
+    Number(String),
+    /// A number below zero.
+    #[error("--retries cannot be negative ({0})")]
+    Negative(i64),
     /// Too much altogether.
     #[error("changes of {0} bytes are more than the 65536 that are allowed")]
     TooLong(usize),
@@ -192,15 +209,22 @@ fn healthcheck(text: &str) -> Result<Healthcheck, ChangeError> {
         let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
         rest = after.trim_start();
         let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
-        let unknown = || ChangeError::Flag(flag.to_owned());
-        let nanos = || duration(value).ok_or_else(unknown);
+        let nanos = || match duration(value)? {
+            0 => Ok(0),
+            short if short < 1_000_000 => Err(ChangeError::TooShort(name.to_owned())),
+            nanos => Ok(nanos),
+        };
         match name {
             "interval" => check.interval = nanos()?,
             "timeout" => check.timeout = nanos()?,
             "start-period" => check.start_period = nanos()?,
             "start-interval" => check.start_interval = nanos()?,
-            "retries" => check.retries = value.parse().map_err(|_| unknown())?,
-            _ => return Err(unknown()),
+            "retries" => match value.parse() {
+                Ok(retries) if retries >= 0 => check.retries = retries,
+                Ok(retries) => return Err(ChangeError::Negative(retries)),
+                Err(_) => return Err(ChangeError::Number(value.to_owned())),
+            },
+            _ => return Err(ChangeError::Flag(format!("--{name}"))),
         }
     }
     let (kind, argument) = rest
@@ -217,30 +241,49 @@ fn healthcheck(text: &str) -> Result<Healthcheck, ChangeError> {
     Ok(check)
 }
 
-/// `30s`, `1m30s`, `500ms` in nanoseconds.
-fn duration(text: &str) -> Option<i64> {
-    let mut total = 0i64;
-    let mut rest = text;
+/// `30s`, `1m30s`, `1.5s`, `500ms` in nanoseconds (Go's `time.ParseDuration`).
+fn duration(text: &str) -> Result<i64, ChangeError> {
+    let wrong = |what: &str| ChangeError::Duration {
+        what: what.to_owned(),
+        text: text.to_owned(),
+    };
+    let invalid = || wrong("invalid");
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Ok(0);
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let mut total = 0.0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, after) = rest.split_at(digits);
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let end = rest.find(|c| !is_number(c)).unwrap_or(rest.len());
+        let (number, after) = rest.split_at(end);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let end = after.find(is_number).unwrap_or(after.len());
         let (unit, next) = after.split_at(end);
-        let nanos: i64 = match unit {
-            "h" => 3_600_000_000_000,
-            "m" => 60_000_000_000,
-            "s" => 1_000_000_000,
-            "ms" => 1_000_000,
-            "us" | "µs" => 1_000,
-            "ns" => 1,
-            _ => return None,
+        let nanos = match unit {
+            "h" => 3_600_000_000_000.0,
+            "m" => 60_000_000_000.0,
+            "s" => 1_000_000_000.0,
+            "ms" => 1_000_000.0,
+            "us" | "µs" => 1_000.0,
+            "ns" => 1.0,
+            "" => return Err(wrong("missing unit in")),
+            unknown => return Err(wrong(&format!("unknown unit {unknown:?} in"))),
         };
-        total = total.checked_add(number.parse::<i64>().ok()?.checked_mul(nanos)?)?;
+        total += number * nanos;
         rest = next;
     }
-    (!text.is_empty()).then_some(total)
+    // So long that nobody waits for it; also what does not fit.
+    if total > i64::MAX as f64 {
+        return Err(invalid());
+    }
+    Ok((sign * total) as i64)
 }
 
 /// `name=value name2="value 2"`, or the old form `name value with spaces`.
@@ -359,6 +402,31 @@ mod tests {
             ("ENV a", "ENV must have two arguments"),
             ("EXPOSE zz", "Invalid containerPort: zz"),
             ("EXPOSE 80/x", "Invalid proto: x"),
+            ("HEALTHCHECK --nope=1 CMD x", "unknown flag: --nope"),
+            (
+                "HEALTHCHECK --interval=x CMD x",
+                "time: invalid duration \"x\"",
+            ),
+            (
+                "HEALTHCHECK --timeout=5 CMD x",
+                "time: missing unit in duration \"5\"",
+            ),
+            (
+                "HEALTHCHECK --timeout=5q CMD x",
+                "time: unknown unit \"q\" in duration \"5q\"",
+            ),
+            (
+                "HEALTHCHECK --timeout=1us CMD x",
+                "Interval \"timeout\" cannot be less than 1ms",
+            ),
+            (
+                "HEALTHCHECK --retries=x CMD x",
+                "strconv.ParseInt: parsing \"x\": invalid syntax",
+            ),
+            (
+                "HEALTHCHECK --retries=-1 CMD x",
+                "--retries cannot be negative (-1)",
+            ),
         ] {
             assert_eq!(apply([change]).unwrap_err().to_string(), message);
         }

@@ -212,11 +212,12 @@ impl Images {
         Ok(record.id)
     }
 
-    /// What is at a URL, with the HTTP status for a failure.
+    /// What is at a URL, and its size if that is said (else 0), with the HTTP status for a
+    /// failure.
     ///
     /// # Errors
     /// When there is nothing, or nothing to be reached.
-    pub async fn download(&self, url: &str) -> Result<ByteStream, (u16, RemoteError)> {
+    pub async fn download(&self, url: &str) -> Result<(ByteStream, u64), (u16, RemoteError)> {
         match self.remote().await {
             Ok(remote) => remote.download(url).await,
             Err(error) => Err((500, error)),

@@ -629,7 +629,7 @@ fn is_passing(error: &PullError) -> bool {
 
 /// Tells how many bytes have passed, now and then and at the end. What cannot be
 /// told at once is not told.
-pub(super) fn counted(
+pub(crate) fn counted(
     body: ByteStream,
     id: &str,
     what: &'static str,

@@ -167,12 +167,14 @@ async fn a_token_is_fetched_when_it_is_asked_for() {
         media::OCI_MANIFEST,
         manifest.to_string().as_bytes(),
     );
-    let refusal = |headers| Canned {
+    let refusal = |headers| {
+        Canned {
         status: 401,
         headers,
         body: Bytes::from_static(
-            br#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#,
+            br#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":[{"Type":"repository"}]}]}"#,
         ),
+    }
     };
     registry.canned(
         path,

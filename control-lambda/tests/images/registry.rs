@@ -263,7 +263,7 @@ async fn serve(
         status: 404,
         headers: Vec::new(),
         body: Bytes::from_static(
-            br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+            br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
         ),
     });
     let uses = manners.uses.load(Ordering::Relaxed);

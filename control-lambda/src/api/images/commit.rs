@@ -6,13 +6,13 @@ use sockerless_shared::lifecycle::Phase;
 use sockerless_shared::protocol::control::Command;
 use sockerless_shared::spec::Runtime;
 
+use super::changed;
 use super::tag::repo_and_tag;
 use crate::api::containers::config::CONFIG;
 use crate::api::containers::find;
 use crate::api::{ApiError, ApiResult, Context, go_json, head};
 use crate::engine::jobs::AnswerWriter;
 use crate::engine::{Control, EngineError};
-use crate::images::changes;
 use crate::images::commit::{Committed, complete};
 use crate::images::config::RunConfig;
 use crate::images::reference::Reference;
@@ -41,9 +41,8 @@ pub async fn commit(context: &Context<'_>) -> ApiResult {
     let container = find(context, query.text("container")).await?;
     check(&container)?;
     let own = run_config(&container.config)?;
-    let bad = |error: changes::ChangeError| ApiError::new(400, error.to_string());
     let base = sent.unwrap_or_else(|| own.clone());
-    let mut config = changes::apply_to(base, query.all("changes")).map_err(bad)?;
+    let mut config = changed(base, query.all("changes"))?;
     complete(&mut config, &own);
     match container.shape.runtime {
         Runtime::Microvm => {}

@@ -1,16 +1,18 @@
 //! `docker import`, which the Engine API has within `ImageCreate`.
 
 use sockerless_shared::ids::{AnswerId, Namespace};
+use tokio::sync::mpsc;
 
 use super::news::{self, News};
 use super::tag::repo_and_tag;
-use super::{release_unused, say};
+use super::{changed, release_unused, say};
 use crate::api::{ApiError, ApiResult, Context};
 use crate::engine::{Control, EngineError};
-use crate::images::changes;
+use crate::images::config::RunConfig;
 use crate::images::import::Imported;
 use crate::images::platform::Platform;
 use crate::images::progress::{Message, Progress};
+use crate::images::pull::counted;
 use crate::ports::blobs::ByteStream;
 use crate::ports::jobs::{Import, Job};
 
@@ -52,12 +54,12 @@ pub(super) async fn import(context: &Context<'_>, platform: Option<&Platform>) -
         return Ok(parts);
     }
     let mut messages: Vec<Message> = Vec::new();
-    let body = if import.source == "-" {
-        context.body_stream().await?
+    let outcome = if import.source == "-" {
+        let body = context.body_stream().await?;
+        make(control, context.namespace, &import, body, &mut messages).await
     } else {
-        download(control, &import.source, &mut messages).await?
+        fetch(control, context.namespace, &import, &mut messages).await
     };
-    let outcome = make(control, context.namespace, &import, body, &mut messages).await;
     news::at_once(messages, outcome)
 }
 
@@ -73,11 +75,13 @@ pub(crate) async fn carry_out(
 ) -> Result<(), EngineError> {
     let mut news = News::resume(control, answer).await?;
     let outcome = async {
-        let body = match &import.body {
-            Some(body) => control.stored_body(body).await?,
-            None => download(control, &import.source, &mut news).await?,
-        };
-        make(control, namespace, import, body, &mut news).await
+        match &import.body {
+            Some(body) => {
+                let body = control.stored_body(body).await?;
+                make(control, namespace, import, body, &mut news).await
+            }
+            None => fetch(control, namespace, import, &mut news).await,
+        }
     };
     let outcome = outcome.await;
     if let Some(body) = &import.body {
@@ -86,18 +90,38 @@ pub(crate) async fn carry_out(
     news.finish(outcome).await
 }
 
-/// What is at a URL, which is told.
-async fn download(
+/// Imports what is at a URL, which is told as it comes.
+async fn fetch(
     control: &Control,
-    source: &str,
+    namespace: &Namespace,
+    import: &Import,
     progress: &mut dyn Progress,
-) -> Result<ByteStream, ApiError> {
-    let url = url(source);
+) -> Result<(), ApiError> {
+    let url = url(&import.source);
     let found = control.images.download(&url).await;
-    let body = found.map_err(|(status, error)| ApiError::new(status, error.to_string()))?;
+    let (body, size) = found.map_err(|(status, error)| ApiError::new(status, error.to_string()))?;
     let step = Message::status("", format!("Downloading from {url}"));
     progress.message(step).await;
-    Ok(body)
+    let (news, mut told) = mpsc::channel(64);
+    let body = counted(body, "", "Importing", (0, size), news);
+    let mut messages = Vec::new();
+    let outcome = {
+        let mut made = std::pin::pin!(make(control, namespace, import, body, &mut messages));
+        loop {
+            tokio::select! {
+                biased;
+                Some(message) = told.recv() => progress.message(message).await,
+                made = &mut made => break made,
+            }
+        }
+    };
+    while let Ok(message) = told.try_recv() {
+        progress.message(message).await;
+    }
+    for message in messages {
+        progress.message(message).await;
+    }
+    outcome
 }
 
 /// What is to be made, checked.
@@ -119,14 +143,14 @@ fn wanted(control: &Control, import: &Import) -> Result<Wanted, ApiError> {
     let changes = import.changes.iter().map(String::as_str);
     Ok(Wanted {
         reference,
-        config: changes::apply(changes).map_err(|error| bad(&error))?,
+        config: changed(RunConfig::default(), changes)?,
         architecture: platform.map(|platform| platform.architecture),
     })
 }
 
 struct Wanted {
     reference: Option<crate::images::reference::Reference>,
-    config: crate::images::config::RunConfig,
+    config: RunConfig,
     architecture: Option<String>,
 }
 

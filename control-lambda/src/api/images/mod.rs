@@ -20,11 +20,12 @@ pub(in crate::api) mod time;
 use sockerless_shared::ids::Namespace;
 use sockerless_shared::lifecycle::Phase;
 
-use super::{ApiError, Context};
+use super::{ApiError, Context, signal};
 use crate::engine::Control;
 use crate::engine::events::of_image;
-use crate::images::Digest;
+use crate::images::config::RunConfig;
 use crate::images::remove::User;
+use crate::images::{Digest, changes};
 
 /// The name that storage drivers have in `info` and `inspect`.
 pub const STORAGE_DRIVER: &str = "overlay2";
@@ -70,6 +71,23 @@ pub(super) async fn say(
     let labels = found.ok().flatten().and_then(|record| record.labels);
     let event = of_image(action, actor, name, &labels.unwrap_or_default(), now);
     control.say_or_log(namespace, &[event]).await;
+}
+
+/// What Dockerfile instructions (`--change`) make of a config.
+///
+/// # Errors
+/// 400 in Docker's words.
+pub(super) fn changed<'a>(
+    config: RunConfig,
+    changes: impl IntoIterator<Item = &'a str>,
+) -> Result<RunConfig, ApiError> {
+    let before = config.stop_signal.clone();
+    let config = changes::apply_to(config, changes)
+        .map_err(|error| ApiError::new(400, error.to_string()))?;
+    if config.stop_signal != before {
+        signal::parse(&config.stop_signal)?;
+    }
+    Ok(config)
 }
 
 /// Gives up what was kept for containers that are gone meanwhile.

@@ -91,6 +91,7 @@ impl RemoteError {
         match self {
             Self::ManifestUnknown { .. } | Self::NameUnknown { .. } | Self::Denied { .. } => 404,
             Self::Refused { status, .. } if (400..600).contains(status) => *status,
+            Self::NoToken { cause, .. } if cause.starts_with("unauthorized") => 401,
             Self::Refused { .. }
             | Self::BlobUnknown
             | Self::NoCredentials { .. }
@@ -157,6 +158,8 @@ pub(super) async fn refusal(answer: Response, asked: Asked<'_>) -> RemoteError {
         code: String,
         #[serde(default)]
         message: String,
+        #[serde(default)]
+        detail: serde_json::Value,
     }
     let status = answer.status();
     let lacks_scope = answer
@@ -170,7 +173,10 @@ pub(super) async fn refusal(answer: Response, asked: Asked<'_>) -> RemoteError {
     let errors: Errors = serde_json::from_slice(&body).unwrap_or_default();
     let first = errors.errors.into_iter().next().unwrap_or_default();
     let words = clip(&first.code).to_lowercase().replace('_', " ");
+    // Of what says nothing of its own, Docker shows the code, and nothing around it.
+    let is_bare = first.detail.is_null() && Some(first.message.as_str()) == message_of(&first.code);
     let cause = match first.message.as_str() {
+        _ if is_bare => words,
         "" => words,
         message => format!("{words}: {}", clip(message)),
     };
@@ -180,13 +186,17 @@ pub(super) async fn refusal(answer: Response, asked: Asked<'_>) -> RemoteError {
             repository,
             cause: "denied: requested access to the resource is denied".to_owned(),
         },
+        ("BLOB_UNKNOWN", _) => RemoteError::BlobUnknown,
+        _ if is_bare => RemoteError::Refused {
+            status: status.as_u16(),
+            cause,
+        },
         ("DENIED", _) => RemoteError::Denied { repository, cause },
         ("NAME_UNKNOWN", _) => RemoteError::NameUnknown { repository, cause },
         ("MANIFEST_UNKNOWN", Some(reference)) => RemoteError::ManifestUnknown {
             reference: reference.to_owned(),
             cause,
         },
-        ("BLOB_UNKNOWN", _) => RemoteError::BlobUnknown,
         ("", Some(reference)) if status == StatusCode::NOT_FOUND => RemoteError::ManifestUnknown {
             reference: reference.to_owned(),
             cause: "manifest unknown: manifest unknown".to_owned(),
@@ -227,6 +237,32 @@ pub(super) async fn refusal(answer: Response, asked: Asked<'_>) -> RemoteError {
             cause,
         },
     }
+}
+
+/// What an error's code stands for (the distribution specification's table, in the words of
+/// `distribution`'s `errcode`).
+fn message_of(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "UNKNOWN" => "unknown error",
+        "UNSUPPORTED" => "The operation is unsupported.",
+        "UNAUTHORIZED" => "authentication required",
+        "DENIED" => "requested access to the resource is denied",
+        "UNAVAILABLE" => "service unavailable",
+        "TOOMANYREQUESTS" => "too many requests",
+        "NAME_INVALID" => "invalid repository name",
+        "NAME_UNKNOWN" => "repository name not known to registry",
+        "TAG_INVALID" => "manifest tag did not match URI",
+        "MANIFEST_UNKNOWN" => "manifest unknown",
+        "MANIFEST_INVALID" => "manifest invalid",
+        "MANIFEST_UNVERIFIED" => "manifest failed signature verification",
+        "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" => "blob unknown to registry",
+        "BLOB_UPLOAD_UNKNOWN" => "blob upload unknown to registry",
+        "BLOB_UPLOAD_INVALID" => "blob upload invalid",
+        "DIGEST_INVALID" => "provided digest did not match uploaded content",
+        "SIZE_INVALID" => "provided length did not match content length",
+        "RANGE_INVALID" => "invalid content range",
+        _ => return None,
+    })
 }
 
 /// `401 Unauthorized`.

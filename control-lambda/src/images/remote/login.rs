@@ -42,11 +42,6 @@ impl LoginError {
         match self {
             Self::Address { .. } => 400,
             Self::Refused { .. } => 500,
-            Self::Remote(RemoteError::NoToken { cause, .. })
-                if cause.starts_with("unauthorized") =>
-            {
-                401
-            }
             Self::Remote(error) => error.status(),
         }
     }

@@ -259,17 +259,18 @@ impl Remote {
             .unwrap_or_else(|e| Err(RemoteError::Certificates(e.to_string())))
     }
 
-    /// What is at a URL, for `import`.
+    /// What is at a URL, for `import`, and how many bytes that is; 0 where nobody says.
     ///
     /// # Errors
     /// [`RemoteError::ManifestUnknown`] is none of them: any status but success is
     /// [`RemoteError::Refused`], and its code comes with it.
-    pub async fn download(&self, url: &str) -> Result<ByteStream, (u16, RemoteError)> {
+    pub async fn download(&self, url: &str) -> Result<(ByteStream, u64), (u16, RemoteError)> {
         let answer = self.usual.asking.get(url).send().await;
         let answer = answer.map_err(|e| (500, unreachable("Get", url, &e)))?;
         let status = answer.status();
         if status.is_success() {
-            return Ok(resume::plain(answer));
+            let size = answer.content_length().unwrap_or_default();
+            return Ok((resume::plain(answer), size));
         }
         let body = bounded(answer, MAX_ANSWER_BYTES).await.unwrap_or_default();
         let cause = format!(
