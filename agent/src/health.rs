@@ -26,6 +26,13 @@ use crate::relay::{Link, Unrecorded};
 /// How long after a probe's exit its output may still come, from what it left running.
 const OUTPUT_AFTER_EXIT: Duration = Duration::from_secs(2);
 
+/// How long the results are as JSON that are told with the end of a run: that report has to fit
+/// one frame of API Gateway, 32 KB, together with a log of at most
+/// [`LogSpool::MAX_INLINE_BYTES`] in base64.
+///
+/// [`LogSpool::MAX_INLINE_BYTES`]: sockerless_shared::protocol::control::LogSpool::MAX_INLINE_BYTES
+const MAX_LAST_BYTES: usize = 8 * 1024;
+
 /// Exit code of a probe that has none.
 const NO_CODE: i32 = -1;
 
@@ -134,8 +141,9 @@ impl Prober {
             let _ = task.await;
         }
         let untold = self.untold.verdicts();
+        let results = untold.iter().flat_map(|health| health.results.clone());
         Health {
-            results: untold.iter().flat_map(|h| h.results.clone()).collect(),
+            results: newest(results.collect(), MAX_LAST_BYTES),
             ..self.known.borrow().clone()
         }
     }
@@ -256,6 +264,19 @@ async fn probe(container: &Container, check: &Healthcheck) -> Result<(i32, Strin
     })
 }
 
+/// The last of these results, oldest first, that have no more bytes as JSON.
+fn newest(mut results: Vec<ProbeResult>, bytes: usize) -> Vec<ProbeResult> {
+    let mut left = bytes;
+    let fits = |result: &&ProbeResult| {
+        let length = serde_json::to_vec(result).map_or(usize::MAX, |json| json.len());
+        let fits = length <= left;
+        left = left.saturating_sub(length);
+        fits
+    };
+    let count = results.iter().rev().take_while(fits).count();
+    results.split_off(results.len() - count)
+}
+
 /// A probe's process group, which ends with this.
 struct Running(Option<nix::unistd::Pid>);
 
@@ -348,6 +369,23 @@ mod tests {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }
         assert_eq!(go_duration(Duration::from_micros(1_500)), "1.5ms");
+    }
+
+    #[test]
+    fn of_what_is_told_at_the_end_the_oldest_gives_way() {
+        let result = |output: String| ProbeResult {
+            start: Timestamp::from_secs(1),
+            end: Timestamp::from_secs(2),
+            exit_code: 0,
+            output,
+            started: true,
+        };
+        // As long as can be, and in JSON six times as long.
+        let longest = result("\u{1}".repeat(MAX_OUTPUT_BYTES));
+        let all = vec![longest, result("b".to_owned()), result("c".to_owned())];
+        assert_eq!(newest(all.clone(), MAX_LAST_BYTES), all[1..]);
+        assert_eq!(newest(all.clone(), MAX_LAST_BYTES * 4), all);
+        assert_eq!(newest(all, 0), []);
     }
 
     #[test]

@@ -184,7 +184,9 @@ pub(crate) async fn open(
         .container(context.namespace, &container.id)
         .await?
         .map(|found| found.record);
-    let current = found.as_ref().and_then(|found| found.lifecycle.current_run());
+    let current = found
+        .as_ref()
+        .and_then(|found| found.lifecycle.current_run());
     match (current, container.lifecycle.current_run()) {
         // The agent may have come between the look-up and the registration.
         (Some(run), _) => {
