@@ -65,11 +65,14 @@ impl Control {
                 }
                 Ok(())
             }
-            FrontendMessage::Locate { peer: wanted } if self.is_over(&wanted).await? => {
-                self.reply(connection, &ControlToFrontend::PeerGone { peer: wanted })
-                    .await
-            }
             FrontendMessage::Locate { peer: wanted } => {
+                if let Some(crashed) = self.is_over(&wanted).await? {
+                    let gone = ControlToFrontend::PeerGone {
+                        peer: wanted,
+                        crashed,
+                    };
+                    return self.reply(connection, &gone).await;
+                }
                 let ticket = self.ticket(peer, &wanted).await?;
                 self.reply(
                     connection,
@@ -83,9 +86,13 @@ impl Control {
         }
     }
 
-    /// Whether a peer will not be back: an agent's record goes with its container.
-    async fn is_over(&self, peer: &PeerId) -> Result<bool, EngineError> {
-        Ok(self.store.peer(peer).await?.is_none_or(|peer| peer.over))
+    /// For a peer that will not be back (an agent's record goes with its container), whether
+    /// the platform ended it.
+    async fn is_over(&self, peer: &PeerId) -> Result<Option<bool>, EngineError> {
+        Ok(match self.store.peer(peer).await? {
+            None => Some(false),
+            Some(known) => known.over.then_some(true),
+        })
     }
 
     /// Says to every frontend of a namespace that an agent will not be back,
@@ -107,7 +114,10 @@ impl Control {
                 )
                 .await?;
         }
-        let notice = serde_json::to_string(&ControlToFrontend::PeerGone { peer: peer.clone() })?;
+        let notice = serde_json::to_string(&ControlToFrontend::PeerGone {
+            peer: peer.clone(),
+            crashed: true,
+        })?;
         for frontend in self.store.frontends(namespace).await? {
             if let Some(connection) = self
                 .store

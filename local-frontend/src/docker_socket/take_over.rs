@@ -81,12 +81,23 @@ async fn stream_of<S>(
             // Nobody is left to tell if it fails.
             let _ = client.write(&text).await;
         }
-        Err(error) => {
-            if matches!(error, Interrupted::ClientGone) {
-                player.begin_streams_at_hand().await;
-            }
+        Err(error @ Interrupted::ClientGone) => {
+            player.begin_streams_at_hand().await;
             error.log();
             return;
+        }
+        // As when a process is killed under a Docker Engine: its exit code tells.
+        Err(error @ Interrupted::Stream(StreamError::Crashed)) => error.log(),
+        Err(error) => {
+            error.log();
+            // An end without a word would pass for the end of the output.
+            let sentence = format!("the stream broke off: {error}");
+            let text = if head.is_multiplexed() {
+                stdcopy::error_frame(&sentence)
+            } else {
+                format!("{sentence}\r\n").into_bytes()
+            };
+            let _ = client.write(&text).await;
         }
     }
     // The answer is done with, whatever the client still does.

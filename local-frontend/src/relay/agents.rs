@@ -41,8 +41,11 @@ pub enum StreamError {
     #[error("agent {0} does not answer")]
     Timeout(PeerId),
     /// Its run is over.
-    #[error("agent {0} is gone: its run is over")]
-    Gone(PeerId),
+    #[error("its agent left before all output was taken; `docker logs` has what is kept of it")]
+    Gone,
+    /// The platform ended it; the container's state says why.
+    #[error("its agent was ended by the platform")]
+    Crashed,
     /// The connection ended.
     #[error("connection to agent was lost: {0}")]
     Lost(#[from] quinn::ConnectionError),
@@ -73,6 +76,8 @@ struct Slot {
     usage: Mutex<Usage>,
     /// Set once the peer will not be back.
     gone: AtomicBool,
+    /// Set before, if it was the platform that ended it.
+    crashed: AtomicBool,
     gone_now: Notify,
 }
 
@@ -137,9 +142,10 @@ impl Agents {
         }
     }
 
-    /// The peer will not be back.
-    pub(super) fn gone(&self, peer: &PeerId) {
+    /// The peer will not be back; whether the platform ended it.
+    pub(super) fn gone(&self, peer: &PeerId, crashed: bool) {
         if let Some(slot) = lock(&self.slots).remove(peer) {
+            slot.crashed.store(crashed, Ordering::SeqCst);
             slot.gone.store(true, Ordering::SeqCst);
             // Whoever holds the lock is connecting, and gives up.
             slot.gone_now.notify_waiters();
@@ -210,6 +216,17 @@ impl Slot {
 }
 
 impl Lease {
+    /// Why there will be nothing more from the peer, once there will not.
+    pub(super) fn over(&self) -> Option<StreamError> {
+        if !self.0.gone.load(Ordering::SeqCst) {
+            None
+        } else if self.0.crashed.load(Ordering::SeqCst) {
+            Some(StreamError::Crashed)
+        } else {
+            Some(StreamError::Gone)
+        }
+    }
+
     /// The slot's connection, made now if need be; others wait meanwhile.
     async fn connection(
         &self,
@@ -224,13 +241,13 @@ impl Lease {
             return Ok(pinned.connection.clone());
         }
         let gone = self.0.gone_now.notified();
-        if self.0.gone.load(Ordering::SeqCst) {
-            return Err(StreamError::Gone(target.peer.clone()));
+        if let Some(error) = self.over() {
+            return Err(error);
         }
         let connecting = endpoint.connect(&target.peer, &target.certificate_sha256);
         let connection = tokio::select! {
             connection = connecting => connection?,
-            () = gone => return Err(StreamError::Gone(target.peer.clone())),
+            () = gone => return Err(self.over().unwrap_or(StreamError::Gone)),
             () = tokio::time::sleep(CONNECT_TIMEOUT) => {
                 return Err(StreamError::Timeout(target.peer.clone()));
             }

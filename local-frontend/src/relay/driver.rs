@@ -178,10 +178,15 @@ fn receive(relay: &Relay, text: &str) {
             tracing::debug!(version, "relay: connected");
         }
         ControlToFrontend::Part { answer, seq, part } => relay.answers.deliver(&answer, seq, part),
+        ControlToFrontend::Parts { answer, seq, parts } => {
+            for (seq, part) in (seq..).zip(parts) {
+                relay.answers.deliver(&answer, seq, part);
+            }
+        }
         ControlToFrontend::NoSuchAnswer { answer } => relay.answers.lost(&answer),
         ControlToFrontend::Undeliverable { peer } => relay.agents.undeliverable(&peer),
         ControlToFrontend::Located { peer, ticket } => relay.agents.located(&peer, ticket),
-        ControlToFrontend::PeerGone { peer } => relay.agents.gone(&peer),
+        ControlToFrontend::PeerGone { peer, crashed } => relay.agents.gone(&peer, crashed),
     }
 }
 
