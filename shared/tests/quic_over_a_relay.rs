@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use sockerless_shared::ids::{ConnectionId, PeerId};
 use sockerless_shared::protocol::mac::Key;
 use sockerless_shared::protocol::relay::{self, Ticket};
-use sockerless_shared::quic::{Identity, QuicError, RelayEndpoint, quinn};
+use sockerless_shared::quic::{Identity, Pace, QuicError, RelayEndpoint, quinn};
 use sockerless_shared::timestamp::Timestamp;
 use tokio::time::sleep;
 
@@ -218,9 +218,10 @@ async fn echo(weather: Weather) -> Pair {
     let relay = Relay::new(weather);
     let runtime = Arc::new(quinn::TokioRuntime);
     let identity = Identity::generate().unwrap();
-    let (server, outbox) = RelayEndpoint::server(runtime.clone(), peer(2), &identity).unwrap();
+    let (server, outbox) =
+        RelayEndpoint::server(runtime.clone(), peer(2), Pace::NEAR, &identity).unwrap();
     carry(&relay, &server, outbox);
-    let (client, outbox) = RelayEndpoint::client(runtime, peer(1)).unwrap();
+    let (client, outbox) = RelayEndpoint::client(runtime, peer(1), Pace::NEAR).unwrap();
     carry(&relay, &client, outbox);
 
     let accepting = server.clone();
@@ -428,7 +429,7 @@ async fn a_reader_that_stops_holds_up_only_its_own_stream() {
 #[tokio::test]
 async fn texts_for_somebody_else_change_nothing() {
     let runtime = Arc::new(quinn::TokioRuntime);
-    let (endpoint, _outbox) = RelayEndpoint::client(runtime, peer(1)).unwrap();
+    let (endpoint, _outbox) = RelayEndpoint::client(runtime, peer(1), Pace::NEAR).unwrap();
     let ticket = |from: u8, to: u8| {
         Ticket::issue(
             &Key::from_random([0; 32]),
@@ -440,7 +441,7 @@ async fn texts_for_somebody_else_change_nothing() {
     };
     assert!(
         endpoint
-            .deliver(&relay::encode(&ticket(3, 2), b"x"))
+            .deliver(&relay::encode(&ticket(3, 2), &[b"x"]))
             .is_err()
     );
     assert!(endpoint.deliver("").is_err());
@@ -449,7 +450,7 @@ async fn texts_for_somebody_else_change_nothing() {
     assert_eq!(endpoint.route_expires(&peer(2)), None);
     assert!(
         endpoint
-            .deliver(&relay::encode(&ticket(1, 2), b"x"))
+            .deliver(&relay::encode(&ticket(1, 2), &[b"x"]))
             .is_ok()
     );
     assert!(endpoint.route_expires(&peer(2)).is_some());

@@ -38,8 +38,8 @@ pub(crate) use serve::Gone;
 /// How long after the end of a run a client that takes nothing is waited for.
 pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(10);
 
-/// How long a stream is waited for that a frontend has been promised and has not opened yet.
-/// The frontend tries for as long; whoever is slower loses output that nobody else has.
+/// How long a stream is waited for that a frontend has been promised and has not opened yet,
+/// without a word from it. The frontend tries for as long.
 pub(crate) const OPEN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How far a run is.
@@ -130,6 +130,8 @@ impl Session {
 /// Counts the streams at work and the bytes they got rid of.
 #[derive(Debug, Default)]
 pub(crate) struct Active {
+    /// What clients are heard on.
+    endpoint: Option<RelayEndpoint>,
     streams: AtomicUsize,
     begun: AtomicU64,
     progress: AtomicU64,
@@ -141,6 +143,18 @@ pub(crate) struct Active {
 pub(crate) struct AtWork(Arc<Active>);
 
 impl Active {
+    /// Streams of this endpoint's connections.
+    pub(crate) fn of(endpoint: RelayEndpoint) -> Self {
+        Self {
+            endpoint: Some(endpoint),
+            ..Self::default()
+        }
+    }
+
+    fn heard(&self) -> u64 {
+        self.endpoint.as_ref().map_or(0, RelayEndpoint::heard)
+    }
+
     fn begin(self: &Arc<Self>) -> AtWork {
         self.streams.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -154,8 +168,8 @@ impl Active {
     }
 
     /// Waits until `expected` streams have come and every one has ended, but no longer than
-    /// [`OPEN_PATIENCE`] for the next to come, than [`DRAIN_IDLE`] without any client taking
-    /// anything, and not beyond `end`.
+    /// [`OPEN_PATIENCE`] without a word from a client whose stream has not come, than
+    /// [`DRAIN_IDLE`] without any client taking anything, and not beyond `end`.
     pub(crate) async fn drain(&self, expected: u64, end: Instant) {
         loop {
             let changed = self.changed.notified();
@@ -165,10 +179,13 @@ impl Active {
             if !missing && self.streams.load(Ordering::Relaxed) == 0 {
                 return;
             }
+            let heard = self.heard();
             let patience = if missing { OPEN_PATIENCE } else { DRAIN_IDLE };
             tokio::select! {
                 result = timeout(patience, changed) => {
-                    if result.is_err() && self.progress.load(Ordering::Relaxed) == progress {
+                    let moved = self.progress.load(Ordering::Relaxed) != progress;
+                    let trying = missing && self.heard() != heard;
+                    if result.is_err() && !moved && !trying {
                         return;
                     }
                 }

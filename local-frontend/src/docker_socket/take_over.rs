@@ -92,11 +92,15 @@ async fn stream_of<S>(
             error.log();
             // An end without a word would pass for the end of the output.
             let sentence = format!("the stream broke off: {error}");
-            let text = if head.is_multiplexed() {
-                stdcopy::error_frame(&sentence)
-            } else {
-                format!("{sentence}\r\n").into_bytes()
-            };
+            let mut text = format!("{sentence}\r\n").into_bytes();
+            if head.is_multiplexed() {
+                // `docker run`, which knows the exit code by then, shows this, and not the
+                // error that other clients end with.
+                let mut framed = Vec::new();
+                stdcopy::write_frame(&mut framed, OutputStream::Stderr, &text);
+                framed.extend(stdcopy::error_frame(&sentence));
+                text = framed;
+            }
             let _ = client.write(&text).await;
         }
     }
