@@ -167,7 +167,7 @@ impl Control {
         visit: Option<Visit>,
     ) -> Result<(PeerId, Token), EngineError> {
         let token = Token::from_random(self.environment.random());
-        let peer = PeerId::from_random(self.environment.random());
+        let peer = PeerId::of_run(run);
         let record = RunRecord {
             namespace: container.namespace.clone(),
             container: container.id.clone(),
@@ -176,12 +176,15 @@ impl Control {
             token_expires: deadline.map(|deadline| deadline.plus(AFTER_DEADLINE)),
             connection: None,
             certificate_sha256: None,
-            started: false,
             streams: 0,
             next_command: 1,
             ended: false,
             orphaned: false,
             logs: None,
+            ended_at: None,
+            over: false,
+            fleeting: visit.is_none() && container.lifecycle.auto_remove,
+            retired: false,
             visit,
             log_stream: None,
         };
@@ -216,6 +219,7 @@ impl Control {
             token,
             grant_key: self.grant_key(run),
             relay_url: self.host.relay_url(),
+            relay_is_far: self.host.relay_is_far(),
             log_upload_url: self.blobs.upload_url(&log_blob(run)?, upload_until).await?,
             spec: spec::container_spec(container),
             errand,
@@ -283,7 +287,7 @@ impl Control {
             .apply(&record.namespace, &record.container, input)
             .await
         {
-            Ok(_) => self.announce_gone(&record.namespace, &record.peer).await?,
+            Ok(_) => self.announce_gone(run, &record).await?,
             Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
             Err(error) => return Err(error),
         }
