@@ -37,8 +37,14 @@ impl Control {
                     .await
             }
             AgentMessage::Report { seq, report } => {
-                let refused = self.agent_report(run, seq, report).await?;
-                let streams = self.store.run(run).await?.map_or(0, |run| run.streams);
+                let last = matches!(&report, Report::Exited { .. } | Report::StartFailed { .. });
+                let known = self.store.run(run).await?;
+                let mut streams = known.as_ref().map_or(0, |run| run.streams);
+                let refused = self.agent_report(run, known, seq, report).await?;
+                // Its end waits for those that have been allowed until it was recorded.
+                if last {
+                    streams = self.store.run(run).await?.map_or(0, |run| run.streams);
+                }
                 let ack = ControlToAgent::Ack {
                     seq,
                     streams,
@@ -166,10 +172,11 @@ impl Control {
     async fn agent_report(
         &self,
         run: &RunId,
+        known: Option<RunRecord>,
         seq: u64,
         report: Report,
     ) -> Result<Option<String>, EngineError> {
-        let Some(record) = self.store.run(run).await? else {
+        let Some(record) = known else {
             return Ok(None);
         };
         match report {

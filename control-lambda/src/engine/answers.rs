@@ -151,6 +151,7 @@ impl Control {
             return Ok(None);
         };
         let now = self.environment.now();
+        let last = operation.ends_with_run();
         let grant = self.sign_grant(run, operation)?;
         let ticket = Ticket::issue(
             &self.relay_key,
@@ -164,6 +165,7 @@ impl Control {
             ticket,
             certificate_sha256: certificate.clone(),
             grant,
+            last,
         }))
     }
 
@@ -249,7 +251,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!((texts.len(), came), (3, parts));
+        assert_eq!((texts.len(), came), (2, parts));
         assert!(in_messages(&id, 0, Vec::new()).unwrap().is_empty());
     }
 }

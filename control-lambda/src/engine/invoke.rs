@@ -145,7 +145,15 @@ impl Control {
         let credentials = self.new_run(container, run, deadline, None).await?;
         let kept = self.kept_files(container, run, deadline).await?;
         let handed = self
-            .hand_over(container, run, credentials, deadline, Errand::Run, kept)
+            .hand_over(
+                container,
+                &function,
+                run,
+                credentials,
+                deadline,
+                Errand::Run,
+                kept,
+            )
             .await;
         match handed {
             Ok(()) => Ok(true),
@@ -201,9 +209,11 @@ impl Control {
     }
 
     /// Invokes the function for a run that is stored.
+    #[allow(clippy::too_many_arguments)]
     pub(super) async fn hand_over(
         &self,
         container: &Container,
+        function: &FunctionName,
         run: &RunId,
         (peer, token): (PeerId, Token),
         deadline: Option<Timestamp>,
@@ -234,13 +244,15 @@ impl Control {
             ))
             .into());
         }
-        let function = self.present_function(container).await?;
-        self.host.invoke(&function, run, payload).await?;
+        self.host.invoke(function, run, payload).await?;
         Ok(())
     }
 
     /// The container's function, made again should it have been swept.
-    async fn present_function(&self, container: &Container) -> Result<FunctionName, EngineError> {
+    pub(super) async fn present_function(
+        &self,
+        container: &Container,
+    ) -> Result<FunctionName, EngineError> {
         let name = self.host.ensure(&container.shape).await?.name;
         if name != container.function {
             // It is removed with the container.

@@ -14,7 +14,7 @@ use super::events::of_container;
 use super::{Control, EngineError};
 use crate::ports::blobs::BlobName;
 use crate::store::containers::Container;
-use crate::store::waiters::{AGENTS, EXITS, REMOVALS, STARTS, Wait, Waiter};
+use crate::store::waiters::{AGENTS, REMOVALS, STARTS, Wait, Waiter};
 
 /// What happens next happens a nanosecond later, as far as the order of events tells.
 const NEXT: Duration = Duration::from_nanos(1);
@@ -81,22 +81,23 @@ impl Control {
     }
 
     pub(crate) async fn answer_exits(&self, container: &Container) -> Result<(), EngineError> {
-        let waiters = self.store.waiters(&container.id, EXITS).await?;
         let mut told = false;
-        for waiter in waiters {
+        for waiter in self.store.all_waiters(&container.id).await? {
             let parts = match &waiter.wait {
                 Wait::Exit => wait_result(container),
-                Wait::Stop
-                | Wait::Start
+                Wait::Stop => empty(204),
+                Wait::Agent { .. } => {
+                    self.answer_waiter(&waiter, vec![Part::End]).await?;
+                    continue;
+                }
+                Wait::Start
                 | Wait::Restart
                 | Wait::RemovedExit
                 | Wait::Removed
-                | Wait::Visit { .. }
-                | Wait::Agent { .. } => empty(204),
+                | Wait::Visit { .. } => continue,
             };
             told |= self.answer_waiter(&waiter, parts).await?;
         }
-        self.end_agent_waiters(container).await?;
         if told {
             match Box::pin(self.apply(&container.namespace, &container.id, Input::Told)).await {
                 Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}

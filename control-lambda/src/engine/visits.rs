@@ -94,9 +94,21 @@ impl Control {
             }
         };
         let kept = self.kept_files(container, run, deadline).await?;
-        let begun = self
-            .hand_over(container, run, credentials, deadline, errand, kept)
-            .await;
+        let begun = match self.present_function(container).await {
+            Ok(function) => {
+                self.hand_over(
+                    container,
+                    &function,
+                    run,
+                    credentials,
+                    deadline,
+                    errand,
+                    kept,
+                )
+                .await
+            }
+            Err(error) => Err(error),
+        };
         if begun.is_err() {
             self.store.erase_run(run).await?;
         }

@@ -82,13 +82,29 @@ impl Store {
         container: &ContainerId,
         kind: &str,
     ) -> Result<Vec<Waiter>, StoreError> {
+        self.waiting(container, &format!("{kind}#")).await
+    }
+
+    /// All who wait for something to happen to a container.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn all_waiters(&self, container: &ContainerId) -> Result<Vec<Waiter>, StoreError> {
+        self.waiting(container, "").await
+    }
+
+    async fn waiting(
+        &self,
+        container: &ContainerId,
+        prefix: &str,
+    ) -> Result<Vec<Waiter>, StoreError> {
         let found = self
-            .list::<Meta>(&format!("W#{container}"), &format!("{kind}#"), usize::MAX)
+            .list::<Meta>(&format!("W#{container}"), prefix, usize::MAX)
             .await?;
         Ok(found
             .into_iter()
             .filter_map(|(sort, found)| {
-                let (_, digits) = sort.split_once('#')?;
+                let (kind, digits) = sort.split_once('#')?;
                 Some(Waiter {
                     answer: format!("{digits}.{kind}.{container}").parse().ok()?,
                     peer: found.record.peer,

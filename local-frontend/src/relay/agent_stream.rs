@@ -125,6 +125,7 @@ impl AgentOutput {
             Ok(Some(chunk)) => Ok(Some(chunk.bytes)),
             Ok(None) => {
                 self.ended = true;
+                self.lease.ended();
                 Ok(None)
             }
             Err(error) => Err(self.broken(&error)),

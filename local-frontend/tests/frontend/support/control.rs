@@ -147,6 +147,7 @@ impl Control {
                 .unwrap(),
             certificate_sha256: self.agent.certificate_sha256.clone(),
             grant: grant.to_owned(),
+            last: false,
         })
     }
 
