@@ -11,7 +11,7 @@ use sockerless_shared::ids::Nonce;
 use sockerless_shared::protocol::control::{Command, ExitStatus, LogSpool, Report, StartFailure};
 use sockerless_shared::protocol::grant::{Grant, Operation};
 use sockerless_shared::protocol::invocation::{Errand, Invocation};
-use sockerless_shared::quic::{Identity, PEER_GONE, RelayEndpoint, quinn};
+use sockerless_shared::quic::{Identity, PEER_GONE, Pace, RelayEndpoint, quinn};
 use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -101,6 +101,11 @@ pub(crate) async fn serve(
     let (endpoint, outbox) = RelayEndpoint::server(
         Arc::new(quinn::TokioRuntime),
         invocation.peer.clone(),
+        if invocation.relay_is_far {
+            Pace::FAR
+        } else {
+            Pace::NEAR
+        },
         &identity,
     )
     .map_err(|error| error.to_string())?;
@@ -115,7 +120,7 @@ pub(crate) async fn serve(
         outbox,
     )?;
     let (phase, phases) = watch::channel(Phase::Starting);
-    let active = Arc::new(Active::default());
+    let active = Arc::new(Active::of(endpoint.clone()));
     let session = Session {
         run: invocation.run.clone(),
         grant_key: invocation.grant_key.clone(),

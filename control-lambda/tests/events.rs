@@ -141,10 +141,14 @@ impl Plane {
         let (id, first) = split(answer);
         parts.extend((0..).zip(first));
         for text in self.world.posted.lock().unwrap().iter() {
-            if let Ok(ControlToFrontend::Part { answer, seq, part }) = serde_json::from_str(text)
+            if let Ok(ControlToFrontend::Parts {
+                answer,
+                seq,
+                parts: posted,
+            }) = serde_json::from_str(text)
                 && answer == id
             {
-                parts.insert(seq, part);
+                parts.extend((seq..).zip(posted));
             }
         }
         let text: Vec<u8> = parts

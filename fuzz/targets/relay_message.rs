@@ -32,10 +32,10 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    if let Ok((ticket, datagram)) = relay::decode(text) {
+    if let Ok((ticket, datagrams)) = relay::decode(text) {
         assert_eq!(
-            relay::decode(&relay::encode(&ticket, &datagram)).ok(),
-            Some((ticket, datagram)),
+            relay::decode(&relay::encode(&ticket, &datagrams)).ok(),
+            Some((ticket, datagrams)),
             "what was read is written as it was"
         );
     }

@@ -152,6 +152,10 @@ pub struct StreamTarget {
     pub certificate_sha256: String,
     /// The signed grant to present.
     pub grant: String,
+    /// Whether the agent most likely leaves when this stream has ended: nothing is gained by
+    /// keeping the connection for others, and the agent need not wait for an acknowledgement.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
 }
 
 mod base64_bytes {

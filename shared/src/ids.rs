@@ -104,10 +104,6 @@ random_id!(
     RunId, 16
 );
 random_id!(
-    /// An answer whose parts arrive over the relay.
-    AnswerId, 16
-);
-random_id!(
     /// A large body kept in the blob store.
     BlobId, 16
 );
@@ -122,6 +118,35 @@ random_id!(
     PeerId, 14
 );
 
+impl AnswerId {
+    /// How many of its digits are random: they tell it from every other.
+    const DIGITS: usize = 32;
+
+    /// An answer that waits for nothing.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(hex::encode(bytes))
+    }
+
+    /// An answer that waits for something of this kind (some letters) to happen to a container.
+    #[must_use]
+    pub fn waiting(bytes: [u8; 16], kind: &str, container: &ContainerId) -> Self {
+        Self(format!("{}.{kind}.{container}", hex::encode(bytes)))
+    }
+
+    /// The digits that tell it from every other.
+    #[must_use]
+    pub fn digits(&self) -> &str {
+        &self.0[..Self::DIGITS]
+    }
+
+    /// For what it waits, and the container's id, as [`AnswerId::waiting`] was told.
+    #[must_use]
+    pub fn place(&self) -> Option<(&str, &str)> {
+        self.0[Self::DIGITS..].strip_prefix('.')?.split_once('.')
+    }
+}
+
 impl ContainerId {
     /// The twelve digits that Docker shows.
     #[must_use]
@@ -131,6 +156,13 @@ impl ContainerId {
 }
 
 impl PeerId {
+    /// The address of a run's agent: what is known of it stands in the run's record, which is
+    /// found by either.
+    #[must_use]
+    pub fn of_run(run: &RunId) -> Self {
+        Self(run.0[..2 * Self::BYTES].to_owned())
+    }
+
     /// The address under which QUIC knows this peer: `fd00::/16` followed by
     /// the peer's 14 bytes. No packet is ever sent to it; datagrams travel as
     /// relay messages.
@@ -224,6 +256,28 @@ text_id!(
     "1 to 128 characters of base64 text"
 );
 text_id!(
+    /// An answer whose parts arrive over the relay. One that waits for something to happen to
+    /// a container says so in its name, by which its record is found either way.
+    AnswerId,
+    128,
+    |text| {
+        let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let Some((digits, rest)) = text.split_at_checked(32) else {
+            return false;
+        };
+        let place = rest.strip_prefix('.').and_then(|place| place.split_once('.'));
+        hex(digits)
+            && (rest.is_empty()
+                || place.is_some_and(|(kind, container)| {
+                    !kind.is_empty()
+                        && kind.bytes().all(|b| b.is_ascii_lowercase())
+                        && container.len() == 64
+                        && hex(container)
+                }))
+    },
+    "16 bytes in lower-case hex, or these, a word and a container's id"
+);
+text_id!(
     /// Whose containers these are: names, lists, events and prune see only
     /// their own namespace.
     Namespace,
@@ -266,6 +320,26 @@ mod tests {
         let peer = PeerId::from_random(*b"fourteen bytes");
         assert_eq!(PeerId::from_ipv6(peer.to_ipv6()), Some(peer));
         assert_eq!(PeerId::from_ipv6(Ipv6Addr::LOCALHOST), None);
+    }
+
+    #[test]
+    fn an_answer_says_where_it_waits() {
+        let container = ContainerId::from_random([7; 32]);
+        let waiting = AnswerId::waiting([1; 16], "exit", &container);
+        let read: AnswerId = waiting.as_str().parse().unwrap();
+        assert_eq!(read.place(), Some(("exit", container.as_str())));
+        assert_eq!(read.digits(), "01".repeat(16));
+        let plain = AnswerId::from_random([1; 16]);
+        assert_eq!((plain.digits(), plain.place()), (plain.as_str(), None));
+        for text in [
+            "",
+            "01",
+            "é".repeat(16).as_str(),
+            &format!("{plain}."),
+            &format!("{plain}.exit.ab"),
+        ] {
+            assert!(text.parse::<AnswerId>().is_err(), "{text}");
+        }
     }
 
     #[test]

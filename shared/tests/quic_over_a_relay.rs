@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use sockerless_shared::ids::{ConnectionId, PeerId};
 use sockerless_shared::protocol::mac::Key;
 use sockerless_shared::protocol::relay::{self, Ticket};
-use sockerless_shared::quic::{Identity, QuicError, RelayEndpoint, quinn};
+use sockerless_shared::quic::{self, Identity, Pace, QuicError, RelayEndpoint, quinn};
 use sockerless_shared::timestamp::Timestamp;
 use tokio::time::sleep;
 
@@ -193,6 +193,10 @@ fn carry(
             while !relay.is_connected(&me) {
                 sleep(Duration::from_millis(10)).await;
             }
+            let linger = outbox.ready().await;
+            if !linger.is_zero() {
+                sleep(linger).await;
+            }
             let Some(text) = outbox.next().await else {
                 return;
             };
@@ -218,9 +222,10 @@ async fn echo(weather: Weather) -> Pair {
     let relay = Relay::new(weather);
     let runtime = Arc::new(quinn::TokioRuntime);
     let identity = Identity::generate().unwrap();
-    let (server, outbox) = RelayEndpoint::server(runtime.clone(), peer(2), &identity).unwrap();
+    let (server, outbox) =
+        RelayEndpoint::server(runtime.clone(), peer(2), Pace::NEAR, &identity).unwrap();
     carry(&relay, &server, outbox);
-    let (client, outbox) = RelayEndpoint::client(runtime, peer(1)).unwrap();
+    let (client, outbox) = RelayEndpoint::client(runtime, peer(1), Pace::NEAR).unwrap();
     carry(&relay, &client, outbox);
 
     let accepting = server.clone();
@@ -259,6 +264,48 @@ async fn echo(weather: Weather) -> Pair {
         server,
         connection,
     }
+}
+
+/// What is billed: as `docker run` does it, from the first message to the agent's leaving.
+#[tokio::test(start_paused = true)]
+async fn a_short_stream_takes_few_messages() {
+    let relay = Relay::new(FAIR);
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let identity = Identity::generate().unwrap();
+    let (server, outbox) =
+        RelayEndpoint::server(runtime.clone(), peer(2), Pace::FAR, &identity).unwrap();
+    carry(&relay, &server, outbox);
+    let (client, outbox) = RelayEndpoint::client(runtime, peer(1), Pace::FAR).unwrap();
+    carry(&relay, &client, outbox);
+    let agent = tokio::spawn(async move {
+        let connection = server.accept().await.unwrap().await.unwrap();
+        let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+        let mut grant = [0; 400];
+        receive.read_exact(&mut grant).await.unwrap();
+        send.write_all(b"accepted").await.unwrap();
+        send.write_all(b"Hello from Lambda!").await.unwrap();
+        send.finish().unwrap();
+        let _ = send.stopped().await;
+        server.close(quic::PEER_GONE, "the run is over");
+        server.wait_idle().await;
+    });
+    client
+        .set_route(&peer(2), relay.ticket(&peer(1), &peer(2)).unwrap())
+        .unwrap();
+    let connection = client
+        .connect(&peer(2), &identity.certificate_sha256())
+        .await
+        .unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&[b'g'; 400]).await.unwrap();
+    send.finish().unwrap();
+    let all = receive.read_to_end(1000).await.unwrap();
+    assert_eq!(all, b"acceptedHello from Lambda!");
+    connection.close(quic::IDLE, b"all was taken");
+    agent.await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    let messages = relay.messages();
+    assert!(messages <= 6, "{messages} messages");
 }
 
 fn byte(position: usize) -> u8 {
@@ -428,7 +475,7 @@ async fn a_reader_that_stops_holds_up_only_its_own_stream() {
 #[tokio::test]
 async fn texts_for_somebody_else_change_nothing() {
     let runtime = Arc::new(quinn::TokioRuntime);
-    let (endpoint, _outbox) = RelayEndpoint::client(runtime, peer(1)).unwrap();
+    let (endpoint, _outbox) = RelayEndpoint::client(runtime, peer(1), Pace::NEAR).unwrap();
     let ticket = |from: u8, to: u8| {
         Ticket::issue(
             &Key::from_random([0; 32]),
@@ -440,7 +487,7 @@ async fn texts_for_somebody_else_change_nothing() {
     };
     assert!(
         endpoint
-            .deliver(&relay::encode(&ticket(3, 2), b"x"))
+            .deliver(&relay::encode(&ticket(3, 2), &[b"x"]))
             .is_err()
     );
     assert!(endpoint.deliver("").is_err());
@@ -449,7 +496,7 @@ async fn texts_for_somebody_else_change_nothing() {
     assert_eq!(endpoint.route_expires(&peer(2)), None);
     assert!(
         endpoint
-            .deliver(&relay::encode(&ticket(1, 2), b"x"))
+            .deliver(&relay::encode(&ticket(1, 2), &[b"x"]))
             .is_ok()
     );
     assert!(endpoint.route_expires(&peer(2)).is_some());

@@ -27,7 +27,7 @@ use crate::note::note;
 /// How long one text may take to leave before the connection counts as dead.
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 
-/// How many datagrams are handed to the socket before it is flushed.
+/// How many messages of datagrams are handed to the socket before it is flushed.
 const BATCH: usize = 8;
 
 /// For how long a claimed run goes on when the control plane refuses it: a
@@ -292,20 +292,28 @@ where
         tokio::select! {
             () = link.0.wake.notified() => {}
             () = sleep_until(next) => {}
-            datagram = outbox.next(), if !datagrams_end => {
-                let Some(text) = datagram else {
-                    datagrams_end = true;
-                    continue;
-                };
-                if let Err(ended) = send_batch(&mut sink, text, outbox).await {
-                    return ended;
+            () = datagrams(outbox), if !datagrams_end => match outbox.next().now_or_never() {
+                Some(Some(text)) => {
+                    if let Err(ended) = send_batch(&mut sink, text, outbox).await {
+                        return ended;
+                    }
                 }
-            }
+                Some(None) => datagrams_end = true,
+                None => {}
+            },
         }
     }
 }
 
-/// Sends a datagram and those that are ready behind it.
+/// Resolves when there are datagrams, and those that go with them have had their time to come.
+async fn datagrams(outbox: &Outbox) {
+    let linger = outbox.ready().await;
+    if !linger.is_zero() {
+        sleep(linger).await;
+    }
+}
+
+/// Sends a message of datagrams and those that are ready behind it.
 async fn send_batch<S>(sink: &mut S, first: String, outbox: &mut Outbox) -> Result<(), Ended>
 where
     S: Sink<Message, Error = tungstenite::Error> + Unpin,

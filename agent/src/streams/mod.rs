@@ -38,6 +38,10 @@ pub(crate) use serve::Gone;
 /// How long after the end of a run a client that takes nothing is waited for.
 pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(10);
 
+/// How long a stream is waited for that a frontend has been promised and has not opened yet,
+/// without a word from it. The frontend tries for as long.
+pub(crate) const OPEN_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How far a run is.
 #[derive(Debug, Clone)]
 pub(crate) enum Phase {
@@ -126,6 +130,8 @@ impl Session {
 /// Counts the streams at work and the bytes they got rid of.
 #[derive(Debug, Default)]
 pub(crate) struct Active {
+    /// What clients are heard on.
+    endpoint: Option<RelayEndpoint>,
     streams: AtomicUsize,
     begun: AtomicU64,
     progress: AtomicU64,
@@ -137,6 +143,18 @@ pub(crate) struct Active {
 pub(crate) struct AtWork(Arc<Active>);
 
 impl Active {
+    /// Streams of this endpoint's connections.
+    pub(crate) fn of(endpoint: RelayEndpoint) -> Self {
+        Self {
+            endpoint: Some(endpoint),
+            ..Self::default()
+        }
+    }
+
+    fn heard(&self) -> u64 {
+        self.endpoint.as_ref().map_or(0, RelayEndpoint::heard)
+    }
+
     fn begin(self: &Arc<Self>) -> AtWork {
         self.streams.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -149,25 +167,25 @@ impl Active {
         self.progress.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits until `expected` streams have come and every one has ended, but for no
-    /// longer than [`DRAIN_IDLE`] without any client taking anything, and not
-    /// beyond `end`.
+    /// Waits until `expected` streams have come and every one has ended, but no longer than
+    /// [`OPEN_PATIENCE`] without a word from a client whose stream has not come, than
+    /// [`DRAIN_IDLE`] without any client taking anything, and not beyond `end`.
     pub(crate) async fn drain(&self, expected: u64, end: Instant) {
         loop {
+            let changed = self.changed.notified();
+            let begun = self.begun.load(Ordering::Relaxed);
             let progress = self.progress.load(Ordering::Relaxed);
-            let all_ended = async {
-                loop {
-                    let changed = self.changed.notified();
-                    let come = self.begun.load(Ordering::Relaxed) >= expected;
-                    if come && self.streams.load(Ordering::Relaxed) == 0 {
-                        return;
-                    }
-                    changed.await;
-                }
-            };
+            let missing = begun < expected;
+            if !missing && self.streams.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            let heard = self.heard();
+            let patience = if missing { OPEN_PATIENCE } else { DRAIN_IDLE };
             tokio::select! {
-                result = timeout(DRAIN_IDLE, all_ended) => {
-                    if result.is_ok() || self.progress.load(Ordering::Relaxed) == progress {
+                result = timeout(patience, changed) => {
+                    let moved = self.progress.load(Ordering::Relaxed) != progress;
+                    let trying = missing && self.heard() != heard;
+                    if result.is_err() && !moved && !trying {
                         return;
                     }
                 }
@@ -220,4 +238,56 @@ async fn carry(session: Session, mut send: quinn::SendStream, recv: quinn::RecvS
         }
     }
     drop(at_work);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(900)
+    }
+
+    /// How long a drain takes in which `clients` do this.
+    async fn drained(expected: u64, clients: impl AsyncFnOnce(&Arc<Active>)) -> Duration {
+        let active = Arc::new(Active::default());
+        let begin = Instant::now();
+        let at_work = async {
+            clients(&active).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = active.drain(expected, far()) => begin.elapsed(),
+            () = at_work => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_promised_stream_may_come_late() {
+        let took = drained(1, async |active| {
+            tokio::time::sleep(OPEN_PATIENCE - Duration::from_secs(1)).await;
+            let stream = active.begin();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            drop(stream);
+        });
+        assert_eq!(took.await, OPEN_PATIENCE + Duration::from_secs(4));
+        assert_eq!(drained(1, async |_| ()).await, OPEN_PATIENCE);
+        assert_eq!(drained(0, async |_| ()).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_waited_for_while_it_takes_something() {
+        let took = drained(1, async |active| {
+            let _stream = active.begin();
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                active.took(1);
+            }
+            std::future::pending::<()>().await;
+        });
+        // What was taken within the last patience is noticed at its end.
+        let (least, most) = (Duration::from_secs(45), Duration::from_secs(65));
+        let took = took.await;
+        assert!(least < took && took <= most, "{took:?}");
+    }
 }

@@ -133,6 +133,7 @@ impl World {
             token,
             grant_key: Key::from_random(random()),
             relay_url: self.gateway.url.clone(),
+            relay_is_far: false,
             log_upload_url: format!("http://{}/blob", self.server.authority),
             spec,
             errand: Errand::Run,

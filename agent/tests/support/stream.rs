@@ -8,7 +8,7 @@ use sockerless_shared::ids::PeerId;
 use sockerless_shared::protocol::grant::{Grant, Operation};
 use sockerless_shared::protocol::invocation::Invocation;
 use sockerless_shared::protocol::stream::{StreamReply, encode_head, head_length};
-use sockerless_shared::quic::{RelayEndpoint, quinn};
+use sockerless_shared::quic::{Pace, RelayEndpoint, quinn};
 use tokio::time::{sleep, timeout};
 
 use super::gateway::{Gateway, now};
@@ -37,7 +37,7 @@ impl Client {
     async fn connect_anyhow(gateway: &Gateway, invocation: &Invocation) -> Self {
         let peer = PeerId::from_random(random());
         let (endpoint, mut outbox) =
-            RelayEndpoint::client(Arc::new(quinn::TokioRuntime), peer.clone()).unwrap();
+            RelayEndpoint::client(Arc::new(quinn::TokioRuntime), peer.clone(), Pace::NEAR).unwrap();
         let (connection, mut texts) = gateway.client();
         let relay = gateway.clone();
         tokio::spawn(async move {

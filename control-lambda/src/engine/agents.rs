@@ -13,11 +13,10 @@ use sockerless_shared::protocol::grant::Operation;
 use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::timestamp::Timestamp;
 
-use super::apply::is_repetition;
+use super::apply::{REVOKED_AFTER, is_repetition};
 use super::events::{ExecEvent, of_exec};
 use super::{Control, EngineError, settle};
 use crate::store::execs::ExecState;
-use crate::store::peers::Peer;
 use crate::store::runs::{PendingCommand, RunRecord};
 use crate::store::waiters::{AGENTS, Wait, Waiter};
 
@@ -38,8 +37,14 @@ impl Control {
                     .await
             }
             AgentMessage::Report { seq, report } => {
-                let refused = self.agent_report(run, seq, report).await?;
-                let streams = self.store.run(run).await?.map_or(0, |run| run.streams);
+                let last = matches!(&report, Report::Exited { .. } | Report::StartFailed { .. });
+                let known = self.store.run(run).await?;
+                let mut streams = known.as_ref().map_or(0, |run| run.streams);
+                let refused = self.agent_report(run, known, seq, report).await?;
+                // Its end waits for those that have been allowed until it was recorded.
+                if last {
+                    streams = self.store.run(run).await?.map_or(0, |run| run.streams);
+                }
                 let ack = ControlToAgent::Ack {
                     seq,
                     streams,
@@ -63,34 +68,43 @@ impl Control {
         certificate: String,
         log_stream: Option<String>,
     ) -> Result<(), EngineError> {
+        let Some(known) = self.store.run(run).await? else {
+            return Ok(());
+        };
+        // Those who wait by now are counted with the same write.
+        let mut counted = match known.visit {
+            Some(_) => Vec::new(),
+            None => self.store.waiters(&known.container, AGENTS).await?,
+        };
+        counted.retain(|waiter| matches!(waiter.wait, Wait::Agent { .. }));
         let changed = self
             .store
             .update_run(run, |record| {
                 record.connection = Some(connection.clone());
                 record.certificate_sha256 = Some(certificate.clone());
                 record.log_stream.clone_from(&log_stream);
+                record.streams += counted.len() as u64;
             })
             .await?;
         let Some((record, ())) = changed else {
             return Ok(());
         };
-        let peer = Peer {
-            namespace: record.namespace.clone(),
-            token: None,
-            token_expires: None,
-            connection: Some(connection.clone()),
-            over: false,
-        };
-        self.store.put_peer(&record.peer, &peer).await?;
         // Before the process may start, so that no stream is promised after its end.
+        for waiter in &counted {
+            if let Wait::Agent { operation } = &waiter.wait
+                && let Some(target) =
+                    self.allowed_target(run, &record, &waiter.peer, operation.clone())?
+            {
+                self.answer_waiter(waiter, vec![stream_part(operation, target), Part::End])
+                    .await?;
+            }
+        }
+        // And those who came meanwhile, and did not find its agent yet.
         self.open_waiting_streams(run, &record).await?;
         let welcome = ControlToAgent::Welcome { version: VERSION };
         self.post_or_forget(connection, serde_json::to_string(&welcome)?)
             .await;
-        if record.started {
-            self.repeat_commands(connection, run).await?;
-        }
-        Ok(())
+        self.repeat_commands(connection, run, &record).await
     }
 
     pub(crate) async fn open_waiting_streams(
@@ -118,31 +132,32 @@ impl Control {
         waiter: &Waiter,
         operation: &Operation,
     ) -> Result<(), EngineError> {
-        let Some(meta) = self.store.answer(&waiter.answer).await? else {
-            self.store.take_waiter(&record.container, waiter).await?;
-            return Ok(());
-        };
         let target = self
-            .stream_target(run, record, &meta.peer, operation.clone())
+            .stream_target(run, record, &waiter.peer, operation.clone())
             .await?;
-        if let Some(target) = target
-            && self.store.take_waiter(&record.container, waiter).await?
-        {
-            self.deliver(
-                &waiter.answer,
-                vec![stream_part(operation, target), Part::End],
-            )
-            .await?;
+        if let Some(target) = target {
+            self.answer_waiter(waiter, vec![stream_part(operation, target), Part::End])
+                .await?;
         }
         Ok(())
     }
 
+    /// Sends the commands that have not been confirmed, if the process runs.
     async fn repeat_commands(
         &self,
         connection: &ConnectionId,
         run: &RunId,
+        record: &RunRecord,
     ) -> Result<(), EngineError> {
-        for (id, pending) in self.store.pending_commands(run).await? {
+        // None was ever given: nothing need be looked up.
+        if record.next_command == 1 {
+            return Ok(());
+        }
+        let pending = self.store.pending_commands(run).await?;
+        if pending.is_empty() || !self.takes_commands(run, record).await? {
+            return Ok(());
+        }
+        for (id, pending) in pending {
             let message = ControlToAgent::Command {
                 id,
                 command: pending.command,
@@ -157,10 +172,11 @@ impl Control {
     async fn agent_report(
         &self,
         run: &RunId,
+        known: Option<RunRecord>,
         seq: u64,
         report: Report,
     ) -> Result<Option<String>, EngineError> {
-        let Some(record) = self.store.run(run).await? else {
+        let Some(record) = known else {
             return Ok(None);
         };
         match report {
@@ -168,7 +184,7 @@ impl Control {
             Report::LayerStored { command, error } => {
                 self.command_done(run, command, error).await?;
             }
-            Report::Left => self.visit_over(run, &record).await?,
+            Report::Left => self.visit_over(run).await?,
             Report::Started { at, pid } => self.process_started(run, &record, at, pid).await?,
             Report::StartFailed { at, failure } => {
                 self.keep_logs(run, &empty_spool()).await?;
@@ -232,15 +248,12 @@ impl Control {
             },
         )
         .await?;
-        let changed = self
-            .store
-            .update_run(run, |record| !std::mem::replace(&mut record.started, true))
-            .await?;
-        // Commands that came before there was anything to send them to.
-        if let Some((record, true)) = changed
+        // Commands that came before there was anything to send them to: whoever gives one from
+        // now on finds that the process runs.
+        if let Some(record) = self.store.run(run).await?
             && let Some(connection) = &record.connection
         {
-            self.repeat_commands(connection, run).await?;
+            self.repeat_commands(connection, run, &record).await?;
         }
         Ok(())
     }
@@ -277,11 +290,15 @@ impl Control {
         }
     }
 
+    /// Notes where the log of a run is that is over, and that it is.
     async fn keep_logs(&self, run: &RunId, logs: &LogSpool) -> Result<(), EngineError> {
+        let now = self.environment.now();
         self.store
             .update_run(run, |record| {
                 if record.logs.is_none() {
                     record.logs = Some(logs.clone());
+                    record.token_expires = Some(now.plus(REVOKED_AFTER));
+                    record.ended_at = Some(now);
                 }
             })
             .await?;

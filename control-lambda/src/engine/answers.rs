@@ -1,7 +1,7 @@
 //! Parts of answers: stored, posted, posted again.
 
 use sockerless_shared::answer::{Answer, Part, StreamTarget};
-use sockerless_shared::ids::{AnswerId, ConnectionId, PeerId, RunId};
+use sockerless_shared::ids::{AnswerId, ConnectionId, ContainerId, PeerId, RunId};
 use sockerless_shared::protocol::control::ControlToFrontend;
 use sockerless_shared::protocol::grant::{Grant, Operation};
 use sockerless_shared::protocol::relay::Ticket;
@@ -10,9 +10,14 @@ use std::time::Duration;
 use super::{Control, EngineError};
 use crate::ports::relay::PostError;
 use crate::store::runs::RunRecord;
+use crate::store::waiters::{Wait, Waiter};
 
 /// How long a ticket is good: a little longer than API Gateway lets a connection live.
 pub(crate) const TICKET_LIFETIME: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// So much of the texts of several parts goes into one message: it is billed by 32 KB, and a
+/// frame holds as much.
+const MESSAGE_BYTES: usize = 28 * 1024;
 
 /// How long a grant may wait to be presented.
 const GRANT_LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -29,9 +34,44 @@ impl Control {
     ) -> Result<(AnswerId, Answer), EngineError> {
         let id = AnswerId::from_random(self.environment.random());
         self.store
-            .create_answer(&id, peer, first.len() as u64)
+            .create_answer(&id, peer, first.len() as u64, None)
             .await?;
         Ok((id.clone(), Answer::Parts { id, first }))
+    }
+
+    /// Begins an answer whose rest is given when something happens to a container.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin_wait(
+        &self,
+        peer: &PeerId,
+        first: Vec<Part>,
+        container: &ContainerId,
+        wait: Wait,
+    ) -> Result<(AnswerId, Answer), EngineError> {
+        let id = AnswerId::waiting(self.environment.random(), wait.kind(), container);
+        self.store
+            .create_answer(&id, peer, first.len() as u64, Some(wait))
+            .await?;
+        Ok((id.clone(), Answer::Parts { id, first }))
+    }
+
+    /// Gives somebody who waits the rest of the answer, unless that has been done; whether it
+    /// was done now.
+    ///
+    /// # Errors
+    /// As [`Control::deliver`].
+    pub(crate) async fn answer_waiter(
+        &self,
+        waiter: &Waiter,
+        parts: Vec<Part>,
+    ) -> Result<bool, EngineError> {
+        let Some((peer, first)) = self.store.end_wait(&waiter.answer, &parts).await? else {
+            return Ok(false);
+        };
+        self.post_parts(&waiter.answer, &peer, first, parts).await?;
+        Ok(true)
     }
 
     /// Appends parts to an answer and posts them. An answer that nobody waits
@@ -43,22 +83,22 @@ impl Control {
         let Some((peer, first)) = self.store.append_parts(id, &parts).await? else {
             return Ok(());
         };
-        let Some(connection) = self
-            .store
-            .peer(&peer)
-            .await?
-            .and_then(|peer| peer.connection)
-        else {
-            return Ok(());
-        };
-        for (seq, part) in (first..).zip(parts) {
-            let message = ControlToFrontend::Part {
-                answer: id.clone(),
-                seq,
-                part,
-            };
-            self.post_or_forget(&connection, serde_json::to_string(&message)?)
-                .await;
+        self.post_parts(id, &peer, first, parts).await
+    }
+
+    /// Posts parts that are stored; those that are lost are asked for again.
+    async fn post_parts(
+        &self,
+        id: &AnswerId,
+        peer: &PeerId,
+        first: u64,
+        parts: Vec<Part>,
+    ) -> Result<(), EngineError> {
+        let found = self.store.peer(peer).await?;
+        if let Some(connection) = found.and_then(|peer| peer.connection) {
+            for text in in_messages(id, first, parts)? {
+                self.post_or_forget(&connection, text).await;
+            }
         }
         Ok(())
     }
@@ -88,15 +128,30 @@ impl Control {
         frontend: &PeerId,
         operation: Operation,
     ) -> Result<Option<StreamTarget>, EngineError> {
+        if record.connection.is_none() || record.certificate_sha256.is_none() {
+            return Ok(None);
+        }
+        self.store
+            .update_run(run, |record| record.streams += 1)
+            .await?;
+        self.allowed_target(run, record, frontend, operation)
+    }
+
+    /// The same for a stream that counts as allowed already.
+    pub(crate) fn allowed_target(
+        &self,
+        run: &RunId,
+        record: &RunRecord,
+        frontend: &PeerId,
+        operation: Operation,
+    ) -> Result<Option<StreamTarget>, EngineError> {
         let (Some(connection), Some(certificate)) =
             (&record.connection, &record.certificate_sha256)
         else {
             return Ok(None);
         };
-        self.store
-            .update_run(run, |record| record.streams += 1)
-            .await?;
         let now = self.environment.now();
+        let last = operation.ends_with_run();
         let grant = self.sign_grant(run, operation)?;
         let ticket = Ticket::issue(
             &self.relay_key,
@@ -110,6 +165,7 @@ impl Control {
             ticket,
             certificate_sha256: certificate.clone(),
             grant,
+            last,
         }))
     }
 
@@ -129,5 +185,73 @@ impl Control {
             operation,
         };
         Ok(grant.sign(&self.grant_key(run))?)
+    }
+}
+
+/// Parts that follow one another as texts of messages: as few as are paid for.
+pub(crate) fn in_messages(
+    id: &AnswerId,
+    first: u64,
+    parts: Vec<Part>,
+) -> Result<Vec<String>, EngineError> {
+    let mut texts = Vec::new();
+    let mut seq = first;
+    let mut together = Vec::new();
+    let mut bytes = 0;
+    let mut end = |seq: &mut u64, together: &mut Vec<Part>| {
+        let parts = std::mem::take(together);
+        let count = parts.len() as u64;
+        if count > 0 {
+            let answer = id.clone();
+            let message = ControlToFrontend::Parts {
+                answer,
+                seq: *seq,
+                parts,
+            };
+            texts.push(serde_json::to_string(&message)?);
+        }
+        *seq += count;
+        Ok::<_, EngineError>(())
+    };
+    for part in parts {
+        let length = serde_json::to_string(&part)?.len();
+        if bytes + length > MESSAGE_BYTES {
+            end(&mut seq, &mut together)?;
+            bytes = 0;
+        }
+        bytes += length;
+        together.push(part);
+    }
+    end(&mut seq, &mut together)?;
+    Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_travel_together_while_they_fit() {
+        let id = AnswerId::from_random([1; 16]);
+        let data = |bytes: usize| Part::Data {
+            data: vec![b'x'; bytes].into(),
+        };
+        let sizes = [10, 10, 20_000, 20_000, 10];
+        let mut parts: Vec<_> = sizes.map(data).into();
+        parts.push(Part::End);
+        let texts = in_messages(&id, 5, parts.clone()).unwrap();
+        let mut came = Vec::new();
+        for text in &texts {
+            assert!(text.len() < 32 * 1024);
+            match serde_json::from_str(text).unwrap() {
+                ControlToFrontend::Parts { seq, parts, .. } => {
+                    assert_eq!(seq, 5 + came.len() as u64);
+                    came.extend(parts);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((texts.len(), came), (2, parts));
+        assert!(in_messages(&id, 0, Vec::new()).unwrap().is_empty());
     }
 }

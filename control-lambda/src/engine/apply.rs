@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
-use sockerless_shared::lifecycle::{Effect, Event, Input, Lifecycle, Refusal, StartResult, step};
+use sockerless_shared::lifecycle::{
+    Effect, Event, Input, Lifecycle, Phase, Refusal, StartResult, step,
+};
 use sockerless_shared::protocol::control::{Command, ControlToAgent, StartFailure};
 use sockerless_shared::protocol::kept::Kept;
 use sockerless_shared::spec::Runtime;
@@ -16,7 +18,11 @@ use super::upkeep::next_look;
 use super::{Control, EngineError};
 use crate::ports::jobs::Job;
 use crate::store::containers::{Container, Files, MAX_REMEMBERED_RUNS};
-use crate::store::runs::PendingCommand;
+use crate::store::runs::{PendingCommand, RunRecord};
+
+/// How long the token of a run that is over is still good: its agent may come back for an
+/// acknowledgement that it missed.
+pub(super) const REVOKED_AFTER: Duration = Duration::from_secs(300);
 
 impl Control {
     /// Steps a container and carries out what follows.
@@ -78,9 +84,9 @@ impl Control {
                 let (events, effects) = apart(effects);
                 let events = of_lifecycle(container, &events, now);
                 if effects.contains(&Effect::Erase) {
-                    // Its removal follows, and has an event of its own: one item for both.
-                    container.unsaid.extend(events);
-                    return Ok(((effects, superseded), Vec::new()));
+                    // Its removal follows, has an event of its own, and logs these with it.
+                    container.erased = Some(now);
+                    return Ok(((effects, superseded), events));
                 }
                 said = !events.is_empty();
                 Ok::<_, EngineError>(((effects, superseded), events))
@@ -91,7 +97,7 @@ impl Control {
         };
         self.forget_files(superseded).await?;
         if said {
-            self.tell_listeners(namespace).await;
+            self.tell_listeners_of(namespace, id).await;
         }
         if let Some(run) = forgotten {
             self.forget_run(&run).await?;
@@ -267,8 +273,8 @@ impl Control {
             // Nobody will confirm it.
             return Box::pin(self.commits_cut_short(run)).await;
         }
-        if record.started
-            && let Some(connection) = &record.connection
+        if let Some(connection) = &record.connection
+            && self.takes_commands(run, &record).await?
         {
             let message = ControlToAgent::Command {
                 id,
@@ -278,6 +284,25 @@ impl Control {
                 .await;
         }
         Ok(())
+    }
+
+    /// Whether a run's process runs, so that commands reach it.
+    pub(crate) async fn takes_commands(
+        &self,
+        run: &RunId,
+        record: &RunRecord,
+    ) -> Result<bool, EngineError> {
+        let found = self
+            .store
+            .container(&record.namespace, &record.container)
+            .await?;
+        Ok(found.is_some_and(|found| {
+            let lifecycle = &found.record.lifecycle;
+            let runs = matches!(lifecycle.phase, Phase::Running | Phase::Paused);
+            runs && lifecycle
+                .current_run()
+                .is_some_and(|current| current.id == *run)
+        }))
     }
 
     /// Checks with the lifecycle that a command may be sent, and sends it; `answer` is
@@ -326,12 +351,9 @@ impl Control {
     /// Makes a run's token worthless. Its agent may still come back for an
     /// acknowledgement that it missed; that rests on its nonce.
     async fn revoke(&self, run: &RunId) -> Result<(), EngineError> {
-        let expires = self
-            .environment
-            .now()
-            .plus(std::time::Duration::from_secs(300));
+        let expires = self.environment.now().plus(REVOKED_AFTER);
         self.store
-            .update_run(run, |record| record.token_expires = Some(expires))
+            .update_run(run, |record| record.revoke(expires))
             .await?;
         Ok(())
     }

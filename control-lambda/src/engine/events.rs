@@ -1,9 +1,9 @@
 //! Docker's events: what is said of which object, and giving it to those who listen.
 //!
-//! Events are logged in the transaction of the step that brings them
-//! ([`Store::update_and_log`](crate::store::Store::update_and_log)); whatever has no such
-//! step says them by [`Control::say`]. Either is followed by [`Control::tell_listeners`],
-//! which gives every listener all that it has not been given. Should that not happen, the
+//! Events are saved with the step that brings them
+//! ([`Store::update_and_log`](crate::store::Store::update_and_log)), and logged when somebody
+//! listens; whatever has no such step says them by [`Control::say`]. Either is followed by
+//! [`Control::tell_listeners`], which gives every listener all that it has not been given. Should that not happen, the
 //! next event brings it, or the listener's frontend, which asks now and then.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,10 @@ use sha2::{Digest as _, Sha256};
 use sockerless_shared::answer::Part;
 use sockerless_shared::ids::{AnswerId, ContainerId, ExecId, Namespace, RunId};
 use sockerless_shared::lifecycle;
-use sockerless_shared::protocol::control::{ControlToFrontend, Deed};
+use sockerless_shared::protocol::control::Deed;
 use sockerless_shared::timestamp::Timestamp;
 
+use super::answers::in_messages;
 use super::volumes::mounted;
 use super::{Control, EngineError};
 use crate::api::containers::spec::container_spec;
@@ -394,11 +395,27 @@ impl Control {
             }
         };
         let name = format!("{run}-{seq}");
-        if let Some(write) = self.store.log_write_as(namespace, &[event], &name)? {
+        if let Some(write) = self.store.log_write_as(namespace, &[event], at, &name)? {
             self.store.write(vec![write]).await?;
             self.tell_listeners(namespace).await;
         }
         Ok(())
+    }
+
+    /// The same, if anybody listens, with what a container has not told the log yet.
+    pub(crate) async fn tell_listeners_of(&self, namespace: &Namespace, container: &ContainerId) {
+        match self.store.subscriptions(namespace).await {
+            Ok(listeners) if listeners.is_empty() => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "who listens to events could not be found");
+                return;
+            }
+        }
+        if let Err(error) = self.store.log_unsaid(namespace, container).await {
+            tracing::warn!(%error, "a container's events could not be logged yet");
+        }
+        self.tell_listeners(namespace).await;
     }
 
     /// Gives everyone who listens to a namespace's events those that they have not been
@@ -437,6 +454,7 @@ impl Control {
                 peer,
                 next: first,
                 parts: small,
+                wait: _,
                 subscription: Some(mut subscription),
             } = found.record
             else {
@@ -462,6 +480,7 @@ impl Control {
                 peer,
                 next: first + parts.len() as u64,
                 parts: small,
+                wait: None,
                 subscription: Some(subscription),
             };
             let given = self
@@ -471,11 +490,8 @@ impl Control {
             if !given {
                 continue;
             }
-            for (seq, part) in (first..).zip(parts) {
-                let answer = answer.clone();
-                let message = ControlToFrontend::Part { answer, seq, part };
-                self.post_or_forget(&connection, serde_json::to_string(&message)?)
-                    .await;
+            for text in in_messages(answer, first, parts)? {
+                self.post_or_forget(&connection, text).await;
             }
             return Ok(());
         }

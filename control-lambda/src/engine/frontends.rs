@@ -1,14 +1,21 @@
 //! What frontends say.
 
+use std::time::Duration;
+
 use sockerless_shared::answer::Part;
-use sockerless_shared::ids::{ConnectionId, Namespace, PeerId};
+use sockerless_shared::ids::{ConnectionId, PeerId, RunId};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::{ControlToFrontend, FrontendMessage};
 use sockerless_shared::protocol::relay::Ticket;
 
-use super::answers::TICKET_LIFETIME;
+use super::answers::{TICKET_LIFETIME, in_messages};
 use super::{Control, EngineError};
 use crate::store::peers::Peer;
+use crate::store::runs::RunRecord;
+
+/// So long after its end was recorded an agent that cannot be reached may be on its way back;
+/// later it has left.
+const LEFT_AFTER: Duration = Duration::from_secs(90);
 
 impl Control {
     pub(crate) async fn frontend_message(
@@ -33,12 +40,17 @@ impl Control {
                 Some(meta) if meta.peer == *peer => {
                     // Whatever kept an event from being given to it is made good here.
                     if let Some(subscription) = &meta.subscription {
-                        self.catch_up(&subscription.namespace, &answer).await?;
+                        let namespace = &subscription.namespace;
+                        self.store.log_all_unsaid(namespace).await?;
+                        self.catch_up(namespace, &answer).await?;
                     }
-                    for (seq, part) in self.store.parts_from(&answer, &meta, from).await? {
-                        let answer = answer.clone();
-                        self.reply(connection, &ControlToFrontend::Part { answer, seq, part })
-                            .await?;
+                    let parts = self.store.parts_from(&answer, &meta, from).await?;
+                    if let Some((first, _)) = parts.first() {
+                        let first = *first;
+                        let parts = parts.into_iter().map(|(_, part)| part).collect();
+                        for text in in_messages(&answer, first, parts)? {
+                            self.post_or_forget(connection, text).await;
+                        }
                     }
                     Ok(())
                 }
@@ -65,11 +77,14 @@ impl Control {
                 }
                 Ok(())
             }
-            FrontendMessage::Locate { peer: wanted } if self.is_over(&wanted).await? => {
-                self.reply(connection, &ControlToFrontend::PeerGone { peer: wanted })
-                    .await
-            }
             FrontendMessage::Locate { peer: wanted } => {
+                if let Some(crashed) = self.is_over(&wanted).await? {
+                    let gone = ControlToFrontend::PeerGone {
+                        peer: wanted,
+                        crashed,
+                    };
+                    return self.reply(connection, &gone).await;
+                }
                 let ticket = self.ticket(peer, &wanted).await?;
                 self.reply(
                     connection,
@@ -83,31 +98,38 @@ impl Control {
         }
     }
 
-    /// Whether a peer will not be back: an agent's record goes with its container.
-    async fn is_over(&self, peer: &PeerId) -> Result<bool, EngineError> {
-        Ok(self.store.peer(peer).await?.is_none_or(|peer| peer.over))
+    /// For a peer that will not be back (an agent's record goes with its container), whether
+    /// the platform ended it.
+    async fn is_over(&self, peer: &PeerId) -> Result<Option<bool>, EngineError> {
+        let now = self.environment.now();
+        Ok(match self.store.run_of(peer).await? {
+            None => Some(false),
+            Some(run) if run.over => Some(true),
+            Some(run) => run
+                .ended_at
+                .filter(|at| now > at.plus(LEFT_AFTER))
+                .map(|_| false),
+        })
     }
 
     /// Says to every frontend of a namespace that an agent will not be back,
     /// and had no time to end its streams.
     pub(crate) async fn announce_gone(
         &self,
-        namespace: &Namespace,
-        peer: &PeerId,
+        run: &RunId,
+        record: &RunRecord,
     ) -> Result<(), EngineError> {
-        if let Some(known) = self.store.peer(peer).await? {
-            self.store
-                .put_peer(
-                    peer,
-                    &Peer {
-                        over: true,
-                        connection: None,
-                        ..known
-                    },
-                )
-                .await?;
-        }
-        let notice = serde_json::to_string(&ControlToFrontend::PeerGone { peer: peer.clone() })?;
+        self.store
+            .update_run(run, |record| {
+                record.over = true;
+                record.connection = None;
+            })
+            .await?;
+        let (namespace, peer) = (&record.namespace, &record.peer);
+        let notice = serde_json::to_string(&ControlToFrontend::PeerGone {
+            peer: peer.clone(),
+            crashed: true,
+        })?;
         for frontend in self.store.frontends(namespace).await? {
             if let Some(connection) = self
                 .store
@@ -124,7 +146,7 @@ impl Control {
     /// A ticket from one peer to another of the same namespace.
     async fn ticket(&self, from: &PeerId, to: &PeerId) -> Result<Option<Ticket>, EngineError> {
         let (Some(sender), Some(receiver)) =
-            (self.store.peer(from).await?, self.store.peer(to).await?)
+            (self.store.peer(from).await?, self.store.run_of(to).await?)
         else {
             return Ok(None);
         };

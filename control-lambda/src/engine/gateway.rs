@@ -87,7 +87,6 @@ impl Control {
             token: Some(token.hash()),
             token_expires: Some(self.environment.now().plus(RELAY_TOKEN_LIFETIME)),
             connection: known.and_then(|peer| peer.connection),
-            over: false,
         };
         self.store.put_frontend(peer, &record).await?;
         Ok(token)
@@ -230,9 +229,8 @@ impl Control {
     }
 
     async fn forget_connection(&self, connection: &ConnectionId) -> Result<(), EngineError> {
-        let who = self.store.connected(connection).await?;
-        self.store.erase_connected(connection).await?;
-        match who {
+        // The record of who it was goes by itself.
+        match self.store.connected(connection).await? {
             Some(Connected::Agent { run }) => {
                 // Nobody asks where the agent of a run is that has ended, or that has
                 // another connection by now.

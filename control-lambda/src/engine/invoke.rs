@@ -145,7 +145,15 @@ impl Control {
         let credentials = self.new_run(container, run, deadline, None).await?;
         let kept = self.kept_files(container, run, deadline).await?;
         let handed = self
-            .hand_over(container, run, credentials, deadline, Errand::Run, kept)
+            .hand_over(
+                container,
+                &function,
+                run,
+                credentials,
+                deadline,
+                Errand::Run,
+                kept,
+            )
             .await;
         match handed {
             Ok(()) => Ok(true),
@@ -167,7 +175,7 @@ impl Control {
         visit: Option<Visit>,
     ) -> Result<(PeerId, Token), EngineError> {
         let token = Token::from_random(self.environment.random());
-        let peer = PeerId::from_random(self.environment.random());
+        let peer = PeerId::of_run(run);
         let record = RunRecord {
             namespace: container.namespace.clone(),
             container: container.id.clone(),
@@ -176,12 +184,15 @@ impl Control {
             token_expires: deadline.map(|deadline| deadline.plus(AFTER_DEADLINE)),
             connection: None,
             certificate_sha256: None,
-            started: false,
             streams: 0,
             next_command: 1,
             ended: false,
             orphaned: false,
             logs: None,
+            ended_at: None,
+            over: false,
+            fleeting: visit.is_none() && container.lifecycle.auto_remove,
+            retired: false,
             visit,
             log_stream: None,
         };
@@ -198,9 +209,11 @@ impl Control {
     }
 
     /// Invokes the function for a run that is stored.
+    #[allow(clippy::too_many_arguments)]
     pub(super) async fn hand_over(
         &self,
         container: &Container,
+        function: &FunctionName,
         run: &RunId,
         (peer, token): (PeerId, Token),
         deadline: Option<Timestamp>,
@@ -216,6 +229,7 @@ impl Control {
             token,
             grant_key: self.grant_key(run),
             relay_url: self.host.relay_url(),
+            relay_is_far: self.host.relay_is_far(),
             log_upload_url: self.blobs.upload_url(&log_blob(run)?, upload_until).await?,
             spec: spec::container_spec(container),
             errand,
@@ -230,13 +244,15 @@ impl Control {
             ))
             .into());
         }
-        let function = self.present_function(container).await?;
-        self.host.invoke(&function, run, payload).await?;
+        self.host.invoke(function, run, payload).await?;
         Ok(())
     }
 
     /// The container's function, made again should it have been swept.
-    async fn present_function(&self, container: &Container) -> Result<FunctionName, EngineError> {
+    pub(super) async fn present_function(
+        &self,
+        container: &Container,
+    ) -> Result<FunctionName, EngineError> {
         let name = self.host.ensure(&container.shape).await?.name;
         if name != container.function {
             // It is removed with the container.
@@ -283,7 +299,7 @@ impl Control {
             .apply(&record.namespace, &record.container, input)
             .await
         {
-            Ok(_) => self.announce_gone(&record.namespace, &record.peer).await?,
+            Ok(_) => self.announce_gone(run, &record).await?,
             Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
             Err(error) => return Err(error),
         }

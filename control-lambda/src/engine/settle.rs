@@ -1,5 +1,7 @@
 //! Answering those who wait, and what else follows from a container's state.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::json;
 use sockerless_shared::answer::{Head, Part};
@@ -12,7 +14,10 @@ use super::events::of_container;
 use super::{Control, EngineError};
 use crate::ports::blobs::BlobName;
 use crate::store::containers::Container;
-use crate::store::waiters::{AGENTS, EXITS, REMOVALS, STARTS, Wait, Waiter};
+use crate::store::waiters::{AGENTS, REMOVALS, STARTS, Wait, Waiter};
+
+/// What happens next happens a nanosecond later, as far as the order of events tells.
+const NEXT: Duration = Duration::from_nanos(1);
 
 impl Control {
     /// Does whatever a container's state calls for and may not have been done,
@@ -52,22 +57,20 @@ impl Control {
         result: &StartResult,
     ) -> Result<(), EngineError> {
         for waiter in self.store.waiters(&container.id, STARTS).await? {
-            if self.store.take_waiter(&container.id, &waiter).await? {
-                let parts = match (&waiter.wait, result) {
-                    (_, StartResult::Running) => empty(204),
-                    (Wait::Restart, StartResult::Failed(failure)) => {
-                        let message = format!(
-                            "Cannot restart container {}: {}",
-                            container.name, failure.message
-                        );
-                        error(start_failure_status(failure), &message)
-                    }
-                    (_, StartResult::Failed(failure)) => {
-                        error(start_failure_status(failure), &failure.message)
-                    }
-                };
-                self.deliver(&waiter.answer, parts).await?;
-            }
+            let parts = match (&waiter.wait, result) {
+                (_, StartResult::Running) => empty(204),
+                (Wait::Restart, StartResult::Failed(failure)) => {
+                    let message = format!(
+                        "Cannot restart container {}: {}",
+                        container.name, failure.message
+                    );
+                    error(start_failure_status(failure), &message)
+                }
+                (_, StartResult::Failed(failure)) => {
+                    error(start_failure_status(failure), &failure.message)
+                }
+            };
+            self.answer_waiter(&waiter, parts).await?;
         }
         if !super::apply::started(result) {
             // A stream that waits for the agent of a run that never was: its end
@@ -78,25 +81,23 @@ impl Control {
     }
 
     pub(crate) async fn answer_exits(&self, container: &Container) -> Result<(), EngineError> {
-        let waiters = self.store.waiters(&container.id, EXITS).await?;
         let mut told = false;
-        for waiter in waiters {
-            if self.store.take_waiter(&container.id, &waiter).await? {
-                let parts = match &waiter.wait {
-                    Wait::Exit => wait_result(container),
-                    Wait::Stop
-                    | Wait::Start
-                    | Wait::Restart
-                    | Wait::RemovedExit
-                    | Wait::Removed
-                    | Wait::Visit { .. }
-                    | Wait::Agent { .. } => empty(204),
-                };
-                self.deliver(&waiter.answer, parts).await?;
-                told = true;
-            }
+        for waiter in self.store.all_waiters(&container.id).await? {
+            let parts = match &waiter.wait {
+                Wait::Exit => wait_result(container),
+                Wait::Stop => empty(204),
+                Wait::Agent { .. } => {
+                    self.answer_waiter(&waiter, vec![Part::End]).await?;
+                    continue;
+                }
+                Wait::Start
+                | Wait::Restart
+                | Wait::RemovedExit
+                | Wait::Removed
+                | Wait::Visit { .. } => continue,
+            };
+            told |= self.answer_waiter(&waiter, parts).await?;
         }
-        self.end_agent_waiters(container).await?;
         if told {
             match Box::pin(self.apply(&container.namespace, &container.id, Input::Told)).await {
                 Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
@@ -119,15 +120,22 @@ impl Control {
         container: &Container,
         waiter: Waiter,
     ) -> Result<(), EngineError> {
-        if !self.store.take_waiter(&container.id, &waiter).await? {
-            return Ok(());
-        }
-        match waiter.wait {
+        match &waiter.wait {
             Wait::Agent { operation } if operation.is_of_files() => {
-                self.visit_instead(container, waiter.answer, operation)
-                    .await
+                let operation = operation.clone();
+                self.visit_instead(container, &waiter, operation).await
             }
-            _ => self.deliver(&waiter.answer, vec![Part::End]).await,
+            Wait::Agent { .. } => {
+                self.answer_waiter(&waiter, vec![Part::End]).await?;
+                Ok(())
+            }
+            Wait::Start
+            | Wait::Restart
+            | Wait::Stop
+            | Wait::Exit
+            | Wait::RemovedExit
+            | Wait::Removed
+            | Wait::Visit { .. } => Ok(()),
         }
     }
 
@@ -135,28 +143,26 @@ impl Control {
     async fn visit_instead(
         &self,
         container: &Container,
-        answer: AnswerId,
+        waiter: &Waiter,
         operation: Operation,
     ) -> Result<(), EngineError> {
         if matches!(container.lifecycle.phase, Phase::Removing | Phase::Dead) {
             let message = format!("No such container: {}", container.id);
-            return self.deliver(&answer, error(404, &message)).await;
+            self.answer_waiter(waiter, error(404, &message)).await?;
+            return Ok(());
         }
         let run = RunId::from_random(self.environment.random());
         let wait = Wait::Visit {
             run: run.clone(),
             operation,
         };
-        let waiter = Waiter {
-            answer: answer.clone(),
-            wait,
-        };
-        self.store.add_waiter(&container.id, &waiter).await?;
+        if !self.store.wait_otherwise(&waiter.answer, wait).await? {
+            return Ok(());
+        }
         let begun = Box::pin(self.visit(container, &run)).await;
-        if let Err(why) = begun
-            && self.store.take_waiter(&container.id, &waiter).await?
-        {
-            self.deliver(&answer, error(500, &why.to_string())).await?;
+        if let Err(why) = begun {
+            self.answer_waiter(waiter, error(500, &why.to_string()))
+                .await?;
         }
         Ok(())
     }
@@ -178,22 +184,26 @@ impl Control {
         if container.remove_volumes || container.lifecycle.auto_remove {
             self.remove_anonymous_volumes(container).await?;
         }
-        let gone = of_container(container, "destroy", [], self.environment.now());
-        let events: Vec<_> = container.unsaid.iter().cloned().chain([gone]).collect();
-        self.store.erase_container(container, &events).await?;
+        let at = container.erased.unwrap_or_else(|| self.environment.now());
+        // After what its last step said.
+        let after = container.unsaid.last().map(|event| event.at.plus(NEXT));
+        let at = after.map_or(at, |after| after.max(at));
+        let gone = of_container(container, "destroy", [], at);
+        self.store.erase_container(container, gone).await?;
         self.tell_listeners(&container.namespace).await;
         for waiter in self.store.waiters(&container.id, REMOVALS).await? {
-            if self.store.take_waiter(&container.id, &waiter).await? {
-                self.deliver(&waiter.answer, removal_result(container, &waiter))
-                    .await?;
-            }
+            self.answer_waiter(&waiter, removal_result(container, &waiter))
+                .await?;
         }
-        // A run's record is looked up by its agent alone, which may still want
-        // an acknowledgement: it goes last, and by itself where it has expired.
+        // The last run's agent may still want an acknowledgement: its record goes by itself.
         let current = container.lifecycle.run.as_ref().map(|run| &run.id);
         for run in &container.runs {
             if Some(run) != current {
                 self.store.erase_run(run).await?;
+            } else {
+                self.store
+                    .update_run(run, |run| run.retired |= !run.fleeting)
+                    .await?;
             }
         }
         Ok(())
@@ -201,13 +211,9 @@ impl Control {
 }
 
 impl Control {
-    /// Removes a run's log and its agent's address.
+    /// Removes a run's log.
     async fn erase_log(&self, run: &RunId) -> Result<(), EngineError> {
-        self.blobs.delete(&log_blob(run)?).await?;
-        if let Some(record) = self.store.run(run).await? {
-            self.store.erase_peer(&record.peer).await?;
-        }
-        Ok(())
+        Ok(self.blobs.delete(&log_blob(run)?).await?)
     }
 
     /// Removes all that is left of a run of a container that has had too many.

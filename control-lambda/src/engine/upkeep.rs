@@ -94,8 +94,12 @@ impl Control {
                 Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
                 Err(error) => return Err(error),
             }
-            if let Some(found) = self.store.container(&namespace, &id).await? {
+            if let Some(found) = self.store.container(&namespace, &id).await?
+                && found.record.lifecycle.is_live()
+            {
                 next = sooner(next, next_look(&found.record));
+            } else {
+                self.store.forget_marks(&namespace, &id).await?;
             }
         }
         next = sooner(next, self.host.sweep().await?);

@@ -20,7 +20,7 @@ use crate::ports::blobs::{BlobError, BlobName};
 use crate::ports::function_host::InvocationEnd;
 use crate::store::containers::{Container, Files};
 use crate::store::runs::{Commit, PendingCommand, RunRecord, Visit};
-use crate::store::waiters::{VISITS, Wait};
+use crate::store::waiters::{AGENTS, Wait};
 
 /// How long a visit may take where the platform sets no limit.
 const VISIT_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -94,9 +94,21 @@ impl Control {
             }
         };
         let kept = self.kept_files(container, run, deadline).await?;
-        let begun = self
-            .hand_over(container, run, credentials, deadline, errand, kept)
-            .await;
+        let begun = match self.present_function(container).await {
+            Ok(function) => {
+                self.hand_over(
+                    container,
+                    &function,
+                    run,
+                    credentials,
+                    deadline,
+                    errand,
+                    kept,
+                )
+                .await
+            }
+            Err(error) => Err(error),
+        };
         if begun.is_err() {
             self.store.erase_run(run).await?;
         }
@@ -220,14 +232,8 @@ impl Control {
     }
 
     /// A visit is over, and all that it was for is done.
-    pub(super) async fn visit_over(
-        &self,
-        run: &RunId,
-        record: &RunRecord,
-    ) -> Result<(), EngineError> {
-        self.store.erase_peer(&record.peer).await?;
-        self.store.erase_run(run).await?;
-        Ok(())
+    pub(super) async fn visit_over(&self, run: &RunId) -> Result<(), EngineError> {
+        Ok(self.store.erase_run(run).await?)
     }
 
     /// The platform ended a visit, or says that it is over: whoever still waits for it is told.
@@ -250,17 +256,15 @@ impl Control {
         };
         let message =
             format!("the files of a container that does not run could not be reached: {why}");
-        for waiter in self.store.waiters(&record.container, VISITS).await? {
-            if matches!(&waiter.wait, Wait::Visit { run: of, .. } if of == run)
-                && self.store.take_waiter(&record.container, &waiter).await?
-            {
-                self.deliver(&waiter.answer, settle::error(500, &message))
+        for waiter in self.store.waiters(&record.container, AGENTS).await? {
+            if matches!(&waiter.wait, Wait::Visit { run: of, .. } if of == run) {
+                self.answer_waiter(&waiter, settle::error(500, &message))
                     .await?;
             }
         }
         self.commits_failed(run, true, &message).await?;
-        self.announce_gone(&record.namespace, &record.peer).await?;
-        self.visit_over(run, record).await
+        self.announce_gone(run, record).await?;
+        self.visit_over(run).await
     }
 
     /// The commits that wait for a run whose environment has ended.
@@ -306,10 +310,10 @@ impl Control {
 
     /// Those who wait for a visit to a container that is gone.
     pub(super) async fn end_visits(&self, container: &Container) -> Result<(), EngineError> {
-        for waiter in self.store.waiters(&container.id, VISITS).await? {
-            if self.store.take_waiter(&container.id, &waiter).await? {
+        for waiter in self.store.waiters(&container.id, AGENTS).await? {
+            if matches!(waiter.wait, Wait::Visit { .. }) {
                 let message = format!("No such container: {}", container.id);
-                self.deliver(&waiter.answer, settle::error(404, &message))
+                self.answer_waiter(&waiter, settle::error(404, &message))
                     .await?;
             }
         }
@@ -345,7 +349,7 @@ impl Control {
         run: &RunId,
         record: &RunRecord,
     ) -> Result<(), EngineError> {
-        for waiter in self.store.waiters(&record.container, VISITS).await? {
+        for waiter in self.store.waiters(&record.container, AGENTS).await? {
             let Wait::Visit { run: of, operation } = &waiter.wait else {
                 continue;
             };

@@ -251,4 +251,9 @@ pub trait FunctionHost: Send + Sync {
 
     /// Where the agent finds the relay: `ws://` or `wss://`, without a query.
     fn relay_url(&self) -> String;
+
+    /// Whether each message over the relay costs money and takes a long way.
+    fn relay_is_far(&self) -> bool {
+        false
+    }
 }

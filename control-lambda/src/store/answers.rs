@@ -8,8 +8,12 @@ use sockerless_shared::answer::Part;
 use sockerless_shared::ids::{AnswerId, PeerId};
 
 use super::events::Subscription;
+use super::waiters::Wait;
 use super::{ATTEMPTS, Store, StoreError, Versioned, put_until};
 use crate::ports::table::{Condition, Key, Write};
+
+/// How long an answer is kept that has come to its end: whoever did not get it asks again.
+const ENDED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// How long an answer is kept whose frontend is not heard of again.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,6 +29,9 @@ pub struct Meta {
     /// instead of one for each and another for this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<(u64, Part)>,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
     /// What it listens to, if it goes on for as long as its client does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<Box<Subscription>>,
@@ -34,7 +41,8 @@ pub struct Meta {
 const MAX_RECORD_BYTES: usize = 2_000;
 
 impl Store {
-    /// Stores a new answer, of which `given` parts travel in the response itself.
+    /// Stores a new answer, of which `given` parts travel in the response itself. One that waits
+    /// has a name that says so.
     ///
     /// # Errors
     /// When the store fails.
@@ -43,11 +51,13 @@ impl Store {
         id: &AnswerId,
         peer: &PeerId,
         given: u64,
+        wait: Option<Wait>,
     ) -> Result<(), StoreError> {
         let meta = Meta {
             peer: peer.clone(),
             next: given,
             parts: Vec::new(),
+            wait,
             subscription: None,
         };
         let expires = Some(self.environment.now().plus(LIFETIME));
@@ -89,16 +99,46 @@ impl Store {
         id: &AnswerId,
         parts: &[Part],
     ) -> Result<Option<(PeerId, u64)>, StoreError> {
-        let expires = Some(self.environment.now().plus(LIFETIME));
+        self.append(id, parts, false).await
+    }
+
+    /// The same for an answer that waits, which it does not any more then: `None` also when
+    /// somebody else was quicker. Whoever is not `None` has to post them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end_wait(
+        &self,
+        id: &AnswerId,
+        parts: &[Part],
+    ) -> Result<Option<(PeerId, u64)>, StoreError> {
+        self.append(id, parts, true).await
+    }
+
+    async fn append(
+        &self,
+        id: &AnswerId,
+        parts: &[Part],
+        waits: bool,
+    ) -> Result<Option<(PeerId, u64)>, StoreError> {
+        let lifetime = match parts.last() {
+            Some(Part::End) => ENDED_LIFETIME,
+            _ => LIFETIME,
+        };
+        let expires = Some(self.environment.now().plus(lifetime));
         for _ in 0..ATTEMPTS {
             let Some(found) = self.read::<Meta>(&meta_key(id)).await? else {
                 return Ok(None);
             };
+            if waits && found.record.wait.is_none() {
+                return Ok(None);
+            }
             let (known, version) = (found.record, found.version);
             let (peer, first) = (known.peer.clone(), known.next);
             let numbered = || (first..).zip(parts.iter().cloned());
             let mut meta = Meta {
                 next: first + parts.len() as u64,
+                wait: known.wait.clone().filter(|_| !waits),
                 ..known.clone()
             };
             meta.parts.extend(numbered());
@@ -142,7 +182,7 @@ impl Store {
     ) -> Result<Vec<(u64, Part)>, StoreError> {
         let before = from.checked_sub(1).map(|number| part_key(id, number).sort);
         let found = self
-            .list_after::<Part>(&format!("A#{id}"), "p#", before, usize::MAX)
+            .list_after::<Part>(&parts_of(id), "p#", before, usize::MAX)
             .await?;
         let apart = found.into_iter().filter_map(|(sort, found)| {
             let number: u64 = sort.strip_prefix("p#")?.parse().ok()?;
@@ -160,13 +200,13 @@ impl Store {
     /// When the store fails.
     pub async fn erase_answer(&self, id: &AnswerId) -> Result<(), StoreError> {
         let parts = self
-            .list::<serde_json::Value>(&format!("A#{id}"), "p#", usize::MAX)
+            .list::<serde_json::Value>(&parts_of(id), "p#", usize::MAX)
             .await?;
         let mut keys = vec![meta_key(id)];
         keys.extend(
             parts
                 .into_iter()
-                .map(|(sort, _)| Key::new(format!("A#{id}"), sort)),
+                .map(|(sort, _)| Key::new(parts_of(id), sort)),
         );
         for batch in keys.chunks(crate::ports::table::MAX_TRANSACTION_WRITES) {
             let delete = |key: &Key| Write::Delete {
@@ -176,6 +216,56 @@ impl Store {
             self.write(batch.iter().map(delete).collect()).await?;
         }
         Ok(())
+    }
+
+    /// Has an answer that waits wait for something else of the same kind; whether it still waited.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn wait_otherwise(&self, id: &AnswerId, wait: Wait) -> Result<bool, StoreError> {
+        let expires = Some(self.environment.now().plus(LIFETIME));
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.read::<Meta>(&meta_key(id)).await? else {
+                return Ok(false);
+            };
+            let mut meta = found.record;
+            if meta.wait.is_none() {
+                return Ok(false);
+            }
+            meta.wait = Some(wait.clone());
+            let condition = Condition::Version(found.version);
+            let write = put_until(meta_key(id), &meta, condition, expires)?;
+            match self.write(vec![write]).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Contended(id.to_string()))
+    }
+
+    /// Forgets an answer that waits, for what will not happen; whether it still waited.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn take_back(&self, id: &AnswerId) -> Result<bool, StoreError> {
+        let key = meta_key(id);
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.read::<Meta>(&key).await? else {
+                return Ok(false);
+            };
+            if found.record.wait.is_none() {
+                return Ok(false);
+            }
+            let condition = Condition::Version(found.version);
+            let key = key.clone();
+            match self.write(vec![Write::Delete { key, condition }]).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Contended(id.to_string()))
     }
 }
 
@@ -188,10 +278,21 @@ fn size(writes: &[Write]) -> usize {
     writes.iter().map(body).sum()
 }
 
+/// Those that wait for something to happen to a container stand together.
 pub(super) fn meta_key(id: &AnswerId) -> Key {
-    Key::new(format!("A#{id}"), "meta")
+    match id.place() {
+        Some((kind, container)) => {
+            let sort = format!("{kind}#{}", id.digits());
+            Key::new(format!("W#{container}"), sort)
+        }
+        None => Key::new(parts_of(id), "meta"),
+    }
 }
 
 pub(super) fn part_key(id: &AnswerId, number: u64) -> Key {
-    Key::new(format!("A#{id}"), format!("p#{number:020}"))
+    Key::new(parts_of(id), format!("p#{number:020}"))
+}
+
+fn parts_of(id: &AnswerId) -> String {
+    format!("A#{}", id.digits())
 }

@@ -1,5 +1,7 @@
 //! Containers, their names, and the marks of those that run.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, RunId};
@@ -43,9 +45,16 @@ pub struct Container {
     /// or a visit since; `None` when they are those of its image.
     #[serde(default)]
     pub files: Option<Files>,
-    /// Events of its last step that are logged when it is removed, which follows at once.
+    /// Events that the log has yet to be given: at once when somebody listens, else with those
+    /// of its removal, or when somebody asks ([`Store::log_unsaid`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsaid: Vec<Event>,
+    /// Its mark among those that live, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_mark: Option<String>,
+    /// Since when it is to be erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Timestamp>,
     /// Its runs that had output, oldest first; at most [`MAX_REMEMBERED_RUNS`].
     pub runs: Vec<RunId>,
     /// Whether the volumes that nobody named go with it.
@@ -69,6 +78,20 @@ impl Container {
     }
 }
 
+/// So many events a record holds: a write is billed by the kilobyte.
+const MAX_UNSAID: usize = 16;
+
+/// So long a claim of a name may come before its container. One that is older and has none
+/// was left behind by a control plane that died, and is anybody's.
+const CLAIM_LIMIT: Duration = Duration::from_secs(60);
+
+/// Who has a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    id: ContainerId,
+    at: Timestamp,
+}
+
 /// So many runs' logs are kept of a container that is started again and again.
 pub const MAX_REMEMBERED_RUNS: usize = 64;
 
@@ -84,35 +107,69 @@ pub enum Found {
 }
 
 impl Store {
-    /// Stores a new container and claims its name, if all of `held` holds.
+    /// Stores a new container and claims its name, if all of `held` holds. The claim comes first,
+    /// so that each is a write of its own; what a death in between leaves is undone by the next
+    /// who wants the name.
     ///
     /// # Errors
     /// [`StoreError::is_conflict`] when the name is taken, or something does not hold.
     pub async fn create_container(
         &self,
         container: &Container,
-        events: &[Event],
         held: Vec<Write>,
     ) -> Result<(), StoreError> {
-        let mut writes = vec![
-            put(
-                name_key(&container.namespace, &container.name),
-                &container.id,
-                Condition::Absent,
-            )?,
-            put(
-                container_key(&container.namespace, &container.id),
-                container,
-                Condition::Absent,
-            )?,
-        ];
-        writes.extend(held);
-        writes.extend(self.log_write(&container.namespace, events)?);
+        self.claim_name(&container.namespace, &container.name, &container.id)
+            .await?;
         if container.starts_with_host() {
             let key = boot_key(&container.namespace, &container.id);
-            writes.push(put(key, &(), Condition::Always)?);
+            self.write(vec![put(key, &(), Condition::Always)?]).await?;
         }
-        self.write(writes).await
+        let mut writes = vec![put(
+            container_key(&container.namespace, &container.id),
+            container,
+            Condition::Absent,
+        )?];
+        writes.extend(held);
+        let stored = self.write(writes).await;
+        if stored.as_ref().is_err_and(StoreError::is_conflict) {
+            self.write(vec![Write::Delete {
+                key: name_key(&container.namespace, &container.name),
+                condition: Condition::Always,
+            }])
+            .await?;
+        }
+        stored
+    }
+
+    async fn claim_name(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        id: &ContainerId,
+    ) -> Result<(), StoreError> {
+        let key = name_key(namespace, name);
+        let claim = Claim {
+            id: id.clone(),
+            at: self.environment.now(),
+        };
+        let taken = match self
+            .write(vec![put(key.clone(), &claim, Condition::Absent)?])
+            .await
+        {
+            Err(error) if error.is_conflict() => error,
+            other => return other,
+        };
+        let Some(found) = self.read::<Claim>(&key).await? else {
+            // It was given back just now.
+            return self.write(vec![put(key, &claim, Condition::Absent)?]).await;
+        };
+        let left_behind = claim.at.since(found.record.at) > CLAIM_LIMIT
+            && self.container(namespace, &found.record.id).await?.is_none();
+        if !left_behind {
+            return Err(taken);
+        }
+        let condition = Condition::Version(found.version);
+        self.write(vec![put(key, &claim, condition)?]).await
     }
 
     /// The container of this id.
@@ -137,9 +194,9 @@ impl Store {
         name: &str,
     ) -> Result<Option<ContainerId>, StoreError> {
         Ok(self
-            .read::<ContainerId>(&name_key(namespace, name))
+            .read::<Claim>(&name_key(namespace, name))
             .await?
-            .map(|found| found.record))
+            .map(|found| found.record.id))
     }
 
     /// As Docker looks containers up: by full id, by name, by the beginning of an id.
@@ -209,7 +266,7 @@ impl Store {
         .await
     }
 
-    /// The same, with events that are logged if and only if the change is saved.
+    /// The same, with events that are said if and only if the change is saved.
     ///
     /// # Errors
     /// What `change` returns, or when the store fails.
@@ -223,22 +280,19 @@ impl Store {
             let Some(found) = self.container(namespace, id).await? else {
                 return Ok(None);
             };
-            let was_live = found.record.lifecycle.is_live();
             let started_with_host = found.record.starts_with_host();
             let mut container = found.record;
             let (result, events) = change(&mut container)?;
+            container.unsaid.extend(events);
+            let ended = self.mark(&mut container).await?;
+            let unsaid = if container.unsaid.len() > MAX_UNSAID && container.erased.is_none() {
+                std::mem::take(&mut container.unsaid)
+            } else {
+                Vec::new()
+            };
             let key = container_key(namespace, id);
             let mut writes = vec![put(key, &container, Condition::Version(found.version))?];
-            writes.extend(self.log_write(namespace, &events)?);
-            let is_live = container.lifecycle.is_live();
-            if is_live && !was_live {
-                writes.push(put(live_key(namespace, id), &(), Condition::Always)?);
-            } else if was_live && !is_live {
-                writes.push(Write::Delete {
-                    key: live_key(namespace, id),
-                    condition: Condition::Always,
-                });
-            }
+            writes.extend(self.log_write(namespace, &unsaid)?);
             let key = boot_key(namespace, id);
             match (started_with_host, container.starts_with_host()) {
                 (false, true) => writes.push(put(key, &(), Condition::Always)?),
@@ -249,12 +303,121 @@ impl Store {
                 (true, true) | (false, false) => {}
             }
             match self.write(writes).await {
-                Ok(()) => return Ok(Some((container, result))),
+                Ok(()) => {
+                    if let Some(mark) = ended {
+                        self.unmark(namespace, id, &mark).await?;
+                    }
+                    return Ok(Some((container, result)));
+                }
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(StoreError::Contended(id.to_string()).into())
+    }
+
+    /// Marks a container that begins to live, before that is saved; for one that has ended, the
+    /// mark that is to go once that is saved. A mark that is left behind is the sweep's.
+    async fn mark(&self, container: &mut Container) -> Result<Option<String>, StoreError> {
+        if !container.lifecycle.is_live() {
+            return Ok(container.live_mark.take());
+        }
+        if container.live_mark.is_none() {
+            let mark = hex::encode(self.environment.random::<4>());
+            let key = live_key(&container.namespace, &container.id, &mark);
+            let now = self.environment.now();
+            self.write(vec![put(key, &now, Condition::Always)?]).await?;
+            container.live_mark = Some(mark);
+        }
+        Ok(None)
+    }
+
+    /// Takes a container's mark away.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn unmark(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        mark: &str,
+    ) -> Result<(), StoreError> {
+        self.write(vec![Write::Delete {
+            key: live_key(namespace, id, mark),
+            condition: Condition::Always,
+        }])
+        .await
+    }
+
+    /// Takes away marks of a container that somebody left behind.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_marks(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+    ) -> Result<(), StoreError> {
+        let found = self.container(namespace, id).await?;
+        let present = found.and_then(|found| found.record.live_mark);
+        let marks = self
+            .list::<Timestamp>("LIVE", &format!("{namespace}#{id}#"), usize::MAX)
+            .await?;
+        let now = self.environment.now();
+        for (sort, since) in marks {
+            // One that begins to live just now is marked before that is saved.
+            let left_behind = now.since(since.record) > CLAIM_LIMIT;
+            if let Some((_, mark)) = sort.rsplit_once('#')
+                && left_behind
+                && present.as_deref() != Some(mark)
+            {
+                self.unmark(namespace, id, mark).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the log what a container has not told it yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn log_unsaid(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+    ) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.container(namespace, id).await? else {
+                return Ok(());
+            };
+            let mut container = found.record;
+            // Whoever erases it logs what it has not told.
+            if container.unsaid.is_empty() || container.erased.is_some() {
+                return Ok(());
+            }
+            let unsaid = std::mem::take(&mut container.unsaid);
+            let key = container_key(namespace, id);
+            let mut writes = vec![put(key, &container, Condition::Version(found.version))?];
+            writes.extend(self.log_write(namespace, &unsaid)?);
+            match self.write(writes).await {
+                Err(error) if error.is_conflict() => {}
+                other => return other,
+            }
+        }
+        Err(StoreError::Contended(id.to_string()))
+    }
+
+    /// The same for all containers of a namespace.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn log_all_unsaid(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        for container in self.containers(namespace).await? {
+            if !container.unsaid.is_empty() {
+                self.log_unsaid(namespace, &container.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a container another name, both claims in one transaction. The
@@ -275,8 +438,14 @@ impl Store {
             };
             let mut container = found.record;
             let old = std::mem::replace(&mut container.name, name.to_owned());
-            let mut writes = vec![
-                put(name_key(namespace, name), id, Condition::Absent)?,
+            let said = events(&container, &old);
+            container.unsaid.extend(said);
+            let claim = Claim {
+                id: id.clone(),
+                at: self.environment.now(),
+            };
+            let writes = vec![
+                put(name_key(namespace, name), &claim, Condition::Absent)?,
                 Write::Delete {
                     key: name_key(namespace, &old),
                     condition: Condition::Always,
@@ -287,7 +456,6 @@ impl Store {
                     Condition::Version(found.version),
                 )?,
             ];
-            writes.extend(self.log_write(namespace, &events(&container, &old))?);
             match self.write(writes).await {
                 Ok(()) => return Ok(true),
                 Err(error) if error.is_conflict() => {
@@ -301,44 +469,50 @@ impl Store {
         Err(StoreError::Contended(id.to_string()))
     }
 
-    /// Removes a container's record and gives its name back. Idempotent.
+    /// Removes a container's record, gives its name back, and logs these events and those that
+    /// it has not told yet. Done again by somebody who read the same record, it is done once.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn erase_container(
         &self,
         container: &Container,
-        events: &[Event],
+        event: Event,
     ) -> Result<(), StoreError> {
         let namespace = &container.namespace;
-        let mut writes = vec![
-            Write::Delete {
-                key: container_key(namespace, &container.id),
-                // Who comes second has nothing to tell.
-                condition: Condition::Present,
-            },
-            Write::Delete {
-                key: name_key(namespace, &container.name),
-                condition: Condition::Always,
-            },
-        ];
-        // The mark of one whose run is over is gone.
-        if container.lifecycle.is_live() {
-            writes.push(Write::Delete {
-                key: live_key(namespace, &container.id),
-                condition: Condition::Always,
-            });
+        let events: Vec<_> = container.unsaid.iter().cloned().chain([event]).collect();
+        let at = container.erased.unwrap_or_else(|| self.environment.now());
+        // One item whoever writes it, and before the record goes, which holds what it tells.
+        if let Some(write) = self.log_write_as(namespace, &events, at, container.id.as_str())? {
+            self.write(vec![write]).await?;
+        }
+        if let Some(mark) = &container.live_mark {
+            self.unmark(namespace, &container.id, mark).await?;
         }
         if container.starts_with_host() {
-            writes.push(Write::Delete {
+            self.write(vec![Write::Delete {
                 key: boot_key(namespace, &container.id),
                 condition: Condition::Always,
-            });
+            }])
+            .await?;
         }
-        writes.extend(self.log_write(namespace, events)?);
-        match self.write(writes).await {
+        let gone = self
+            .write(vec![Write::Delete {
+                key: container_key(namespace, &container.id),
+                condition: Condition::Present,
+            }])
+            .await;
+        match gone {
+            // Who comes second leaves the name alone: it may be another's by now.
             Err(error) if error.is_conflict() => Ok(()),
-            other => other,
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.write(vec![Write::Delete {
+                    key: name_key(namespace, &container.name),
+                    condition: Condition::Always,
+                }])
+                .await
+            }
         }
     }
 
@@ -359,14 +533,19 @@ impl Store {
     }
 
     async fn marked(&self, partition: &str) -> Result<Vec<(Namespace, ContainerId)>, StoreError> {
-        let marks = self.list::<()>(partition, "", usize::MAX).await?;
-        Ok(marks
+        let marks = self
+            .list::<serde_json::Value>(partition, "", usize::MAX)
+            .await?;
+        let mut marked: Vec<_> = marks
             .into_iter()
             .filter_map(|(sort, _)| {
-                let (namespace, id) = sort.rsplit_once('#')?;
-                Some((namespace.parse().ok()?, id.parse().ok()?))
+                let mut fields = sort.split('#');
+                Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
             })
-            .collect())
+            .collect();
+        // One that was left behind stands beside the present one's.
+        marked.dedup();
+        Ok(marked)
     }
 }
 
@@ -386,6 +565,6 @@ fn boot_key(namespace: &Namespace, id: &ContainerId) -> Key {
     Key::new("BOOT", format!("{namespace}#{id}"))
 }
 
-fn live_key(namespace: &Namespace, id: &ContainerId) -> Key {
-    Key::new("LIVE", format!("{namespace}#{id}"))
+fn live_key(namespace: &Namespace, id: &ContainerId, mark: &str) -> Key {
+    Key::new("LIVE", format!("{namespace}#{id}#{mark}"))
 }

@@ -1,7 +1,9 @@
 //! Docker's events of a namespace, and who listens to them.
 //!
-//! Events that one step brings are one item, written in the same transaction as the
-//! step's own records, so that no event is lost and none is told of what did not happen.
+//! Events that a step of a container brings are written with its record, and stay there until
+//! they are logged: one item for all that it has to tell, when somebody listens, when
+//! somebody asks, or when it is removed. So no event is lost and none is told of what did not
+//! happen, and a container of which nobody wants to hear costs one write for its events.
 //! Items are kept for [`LIFETIME`]; of their events the last [`MAX_HISTORY`] are shown.
 //!
 //! A subscription is an answer with a memory of the items it has been given: those that
@@ -142,7 +144,7 @@ impl Subscription {
 pub struct Logged {
     /// Its key.
     pub key: String,
-    /// When its first event happened.
+    /// When it was logged; its events may have happened before.
     pub at: Timestamp,
     /// Its events, in order.
     pub events: Vec<Event>,
@@ -159,20 +161,23 @@ impl Store {
         events: &[Event],
     ) -> Result<Option<Write>, StoreError> {
         let random: [u8; 8] = self.environment.random();
-        self.log_write_as(namespace, events, &hex::encode(random))
+        let now = self.environment.now();
+        self.log_write_as(namespace, events, now, &hex::encode(random))
     }
 
-    /// The same, under a name of the caller's: done again, it is one item all the same.
+    /// The same, at a time and under a name of the caller's: done again, it is one item all
+    /// the same.
     pub(crate) fn log_write_as(
         &self,
         namespace: &Namespace,
         events: &[Event],
+        at: Timestamp,
         name: &str,
     ) -> Result<Option<Write>, StoreError> {
-        let Some(first) = events.first() else {
+        if events.is_empty() {
             return Ok(None);
-        };
-        let key = Key::new(log(namespace), key_of(first.at, name));
+        }
+        let key = Key::new(log(namespace), key_of(at, name));
         let expires = Some(self.environment.now().plus(LIFETIME));
         put_until(key, &events, Condition::Always, expires).map(Some)
     }
@@ -245,6 +250,7 @@ impl Store {
             peer: peer.clone(),
             next: given,
             parts: Vec::new(),
+            wait: None,
             subscription: Some(Box::new(subscription)),
         };
         self.write(self.subscription_writes(answer, &meta, Condition::Absent)?)

@@ -3,16 +3,16 @@
 //! | partition | sort | record |
 //! |---|---|---|
 //! | `C#<namespace>` | container id | [`containers::Container`] |
-//! | `N#<namespace>` | name | the id of the container that has the name |
-//! | `LIVE` | `<namespace>#<container>` | mark of a run that goes on; what the sweep looks at |
+//! | `N#<namespace>` | name | the container that has the name, and since when |
+//! | `LIVE` | `<namespace>#<container>#<mark>` | mark of a run that goes on; what the sweep looks at |
 //! | `SPENT` | date | what the spend guard counts |
-//! | `R#<run>` | `run` | [`runs::RunRecord`] |
+//! | `R#<agent>` | `run` | [`runs::RunRecord`] |
 //! | `M#<run>` | command number | [`runs::PendingCommand`] |
 //! | `K#<connection>` | `who` | [`peers::Connected`] |
-//! | `P#<peer>` | `at` | [`peers::Peer`] |
+//! | `P#<frontend>` | `at` | [`peers::Peer`] |
 //! | `F#<namespace>` | peer | mark: this frontend belongs to the namespace |
-//! | `A#<answer>` | `meta`, `p#<number>` | [`answers::Meta`] and the parts |
-//! | `W#<container>` | `<kind>#<answer>` | [`waiters::Waiter`] |
+//! | `A#<answer>` | `meta`, `p#<number>` | [`answers::Meta`] and large parts |
+//! | `W#<container>` | `<kind>#<answer>` | [`answers::Meta`] of an answer that waits for something to happen to the container |
 //! | `E#<namespace>` | time, newest first, and a name | the [`events::Event`]s of one step |
 //! | `S#<namespace>` | answer | mark: this answer listens to the namespace's events |
 //! | `BOOT` | `<namespace>#<container>` | mark: started again together with its host |

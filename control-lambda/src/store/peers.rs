@@ -6,21 +6,19 @@ use sockerless_shared::protocol::mac::TokenHash;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::{Store, StoreError, put, put_until};
-use crate::ports::table::{Condition, Key, Write};
+use crate::ports::table::{Condition, Key};
 
-/// One end of the relay.
+/// A frontend. What is known of an agent stands in its run's record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
     /// Whose.
     pub namespace: Namespace,
-    /// A frontend's credential; an agent's is in its run.
+    /// Its credential.
     pub token: Option<TokenHash>,
     /// Until when the credential is good for a new connection.
     pub token_expires: Option<Timestamp>,
     /// The present connection.
     pub connection: Option<ConnectionId>,
-    /// Whether it will not be back: an agent whose run is over.
-    pub over: bool,
 }
 
 /// Who a connection belongs to.
@@ -40,7 +38,7 @@ pub enum Connected {
 }
 
 impl Store {
-    /// The end of the relay that has this address.
+    /// The frontend that has this address.
     ///
     /// # Errors
     /// When the store fails.
@@ -48,7 +46,7 @@ impl Store {
         Ok(self.read(&peer_key(id)).await?.map(|found| found.record))
     }
 
-    /// Stores an end of the relay.
+    /// Stores a frontend that is known.
     ///
     /// # Errors
     /// When the store fails.
@@ -84,18 +82,6 @@ impl Store {
             .collect())
     }
 
-    /// Forgets an end of the relay.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn erase_peer(&self, id: &PeerId) -> Result<(), StoreError> {
-        self.write(vec![Write::Delete {
-            key: peer_key(id),
-            condition: Condition::Always,
-        }])
-        .await
-    }
-
     /// Who a connection belongs to.
     ///
     /// # Errors
@@ -123,18 +109,6 @@ impl Store {
             Condition::Always,
             Some(expires),
         )?])
-        .await
-    }
-
-    /// Forgets a connection.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn erase_connected(&self, id: &ConnectionId) -> Result<(), StoreError> {
-        self.write(vec![Write::Delete {
-            key: connection_key(id),
-            condition: Condition::Always,
-        }])
         .await
     }
 }

@@ -1,5 +1,7 @@
 //! Runs: what an agent needs to prove itself, and what it has yet to be told.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sockerless_shared::ids::{
@@ -29,8 +31,6 @@ pub struct RunRecord {
     pub connection: Option<ConnectionId>,
     /// The agent's certificate, since it said hello.
     pub certificate_sha256: Option<String>,
-    /// Whether its process has been reported as running: from then on commands reach it.
-    pub started: bool,
     /// How many streams to its agent have been allowed.
     pub streams: u64,
     /// The number of the next command.
@@ -42,6 +42,18 @@ pub struct RunRecord {
     pub orphaned: bool,
     /// Where its log is, since it ended.
     pub logs: Option<LogSpool>,
+    /// When its end was recorded. Its agent may have output for clients for a while after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Whether the platform ended it: its agent will not be back.
+    #[serde(default)]
+    pub over: bool,
+    /// Whether its container goes with it (`--rm`).
+    #[serde(default)]
+    pub fleeting: bool,
+    /// Whether its container is gone: the record goes by itself.
+    #[serde(default)]
+    pub retired: bool,
     /// Set if no process of the container runs, and only its files are looked after. Such a
     /// record goes with its token.
     #[serde(default)]
@@ -49,6 +61,20 @@ pub struct RunRecord {
     /// The log stream of its environment, if its agent named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_stream: Option<String>,
+}
+
+/// How long the record of a run is kept whose container is gone: its agent may want an
+/// acknowledgement again, and its environment may have something to be removed.
+const RETIRED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl RunRecord {
+    /// Makes its token good until then at the latest; one that ends sooner is left alone.
+    pub fn revoke(&mut self, expires: Timestamp) {
+        let revoked = self.ended_at.is_some() && self.token_expires.is_some();
+        if !revoked {
+            self.token_expires = Some(expires);
+        }
+    }
 }
 
 /// A run without a process.
@@ -115,7 +141,19 @@ impl Store {
     /// # Errors
     /// When the store fails or knows the run.
     pub async fn create_run(&self, id: &RunId, run: &RunRecord) -> Result<(), StoreError> {
-        self.write(vec![put_run(id, run, Condition::Absent)?]).await
+        self.write(vec![self.put_run(id, run, Condition::Absent)?])
+            .await
+    }
+
+    /// The run whose agent has this address.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn run_of(&self, agent: &PeerId) -> Result<Option<RunRecord>, StoreError> {
+        Ok(self
+            .read(&agent_key(agent))
+            .await?
+            .map(|found| found.record))
     }
 
     /// The run of this id.
@@ -126,7 +164,8 @@ impl Store {
         Ok(self.read(&run_key(id)).await?.map(|found| found.record))
     }
 
-    /// Changes a run, again and again until nobody else was quicker. Returns it
+    /// Changes a run, again and again until nobody else was quicker; writes nothing where nothing
+    /// is changed. Returns it
     /// as saved, or `None` if there is none.
     ///
     /// # Errors
@@ -140,9 +179,12 @@ impl Store {
             let Some(found) = self.read::<RunRecord>(&run_key(id)).await? else {
                 return Ok(None);
             };
-            let mut run = found.record;
+            let mut run = found.record.clone();
             let result = change(&mut run);
-            let write = put_run(id, &run, Condition::Version(found.version))?;
+            if run == found.record {
+                return Ok(Some((run, result)));
+            }
+            let write = self.put_run(id, &run, Condition::Version(found.version))?;
             match self.write(vec![write]).await {
                 Ok(()) => return Ok(Some((run, result))),
                 Err(error) if error.is_conflict() => {}
@@ -184,7 +226,7 @@ impl Store {
             let number = run.next_command;
             run.next_command += 1;
             let writes = vec![
-                put_run(id, &run, Condition::Version(found.version))?,
+                self.put_run(id, &run, Condition::Version(found.version))?,
                 put(command_key(id, number), pending, Condition::Absent)?,
             ];
             match self.write(writes).await {
@@ -228,6 +270,22 @@ impl Store {
             .map(|found| found.record))
     }
 
+    fn put_run(
+        &self,
+        id: &RunId,
+        run: &RunRecord,
+        condition: Condition,
+    ) -> Result<Write, StoreError> {
+        let expires = if run.visit.is_some() {
+            run.token_expires
+        } else if run.retired || (run.fleeting && run.ended_at.is_some()) {
+            Some(self.environment.now().plus(RETIRED_LIFETIME))
+        } else {
+            None
+        };
+        put_until(run_key(id), run, condition, expires)
+    }
+
     /// Forgets a command.
     ///
     /// # Errors
@@ -242,13 +300,12 @@ impl Store {
     }
 }
 
-fn put_run(id: &RunId, run: &RunRecord, condition: Condition) -> Result<Write, StoreError> {
-    let expires = run.visit.as_ref().and(run.token_expires);
-    put_until(run_key(id), run, condition, expires)
+fn run_key(id: &RunId) -> Key {
+    agent_key(&PeerId::of_run(id))
 }
 
-fn run_key(id: &RunId) -> Key {
-    Key::new(format!("R#{id}"), "run")
+fn agent_key(agent: &PeerId) -> Key {
+    Key::new(format!("R#{agent}"), "run")
 }
 
 fn command_key(id: &RunId, number: u64) -> Key {

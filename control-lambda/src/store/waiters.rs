@@ -1,17 +1,20 @@
 //! Who waits for something to happen to a container.
 
 use serde::{Deserialize, Serialize};
-use sockerless_shared::ids::{AnswerId, ContainerId, RunId};
+use sockerless_shared::ids::{AnswerId, ContainerId, PeerId, RunId};
 use sockerless_shared::protocol::grant::Operation;
 
-use super::{Store, StoreError, put};
-use crate::ports::table::{Condition, Key, Write};
+use super::answers::Meta;
+use super::{Store, StoreError};
 
-/// An answer that is given when something has happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// An answer that is given when something has happened. Answer and waiter are one record
+/// ([`Meta`]), which stands with the container's others.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Waiter {
     /// The answer.
     pub answer: AnswerId,
+    /// The frontend that carries it out.
+    pub peer: PeerId,
     /// What has to happen, and what is answered then.
     pub wait: Wait,
 }
@@ -47,47 +50,30 @@ pub enum Wait {
 }
 
 impl Wait {
-    const fn prefix(&self) -> &'static str {
+    /// Of which kind it is; the names below.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Start | Self::Restart => STARTS,
             Self::Stop | Self::Exit => EXITS,
             Self::RemovedExit | Self::Removed => REMOVALS,
-            Self::Agent { .. } => AGENTS,
-            Self::Visit { .. } => VISITS,
+            // One may become the other, under the same name.
+            Self::Agent { .. } | Self::Visit { .. } => AGENTS,
         }
     }
 }
 
 /// Those who wait for a start.
-pub const STARTS: &str = "start#";
+pub const STARTS: &str = "start";
 /// Those who wait for the end of a run.
-pub const EXITS: &str = "exit#";
+pub const EXITS: &str = "exit";
 /// Those who wait for a removal.
-pub const REMOVALS: &str = "removed#";
-/// Those who wait for the agent of a visit.
-pub const VISITS: &str = "visit#";
-/// Those who wait for an agent.
-pub const AGENTS: &str = "agent#";
+pub const REMOVALS: &str = "removed";
+/// Those who wait for an agent, be it of a run or of a visit.
+pub const AGENTS: &str = "agent";
 
 impl Store {
-    /// Remembers a waiter.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn add_waiter(
-        &self,
-        container: &ContainerId,
-        waiter: &Waiter,
-    ) -> Result<(), StoreError> {
-        self.write(vec![put(
-            waiter_key(container, waiter),
-            waiter,
-            Condition::Always,
-        )?])
-        .await
-    }
-
-    /// The waiters of one kind.
+    /// Those of one kind who wait for something to happen to a container.
     ///
     /// # Errors
     /// When the store fails.
@@ -96,39 +82,35 @@ impl Store {
         container: &ContainerId,
         kind: &str,
     ) -> Result<Vec<Waiter>, StoreError> {
-        let found = self
-            .list::<Waiter>(&format!("W#{container}"), kind, usize::MAX)
-            .await?;
-        Ok(found.into_iter().map(|(_, found)| found.record).collect())
+        self.waiting(container, &format!("{kind}#")).await
     }
 
-    /// Takes a waiter away; whether it was still there. Whoever takes it answers it.
+    /// All who wait for something to happen to a container.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn take_waiter(
+    pub async fn all_waiters(&self, container: &ContainerId) -> Result<Vec<Waiter>, StoreError> {
+        self.waiting(container, "").await
+    }
+
+    async fn waiting(
         &self,
         container: &ContainerId,
-        waiter: &Waiter,
-    ) -> Result<bool, StoreError> {
-        let key = waiter_key(container, waiter);
-        match self
-            .write(vec![Write::Delete {
-                key,
-                condition: Condition::Present,
-            }])
-            .await
-        {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_conflict() => Ok(false),
-            Err(error) => Err(error),
-        }
+        prefix: &str,
+    ) -> Result<Vec<Waiter>, StoreError> {
+        let found = self
+            .list::<Meta>(&format!("W#{container}"), prefix, usize::MAX)
+            .await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(sort, found)| {
+                let (kind, digits) = sort.split_once('#')?;
+                Some(Waiter {
+                    answer: format!("{digits}.{kind}.{container}").parse().ok()?,
+                    peer: found.record.peer,
+                    wait: found.record.wait?,
+                })
+            })
+            .collect())
     }
-}
-
-fn waiter_key(container: &ContainerId, waiter: &Waiter) -> Key {
-    Key::new(
-        format!("W#{container}"),
-        format!("{}{}", waiter.wait.prefix(), waiter.answer),
-    )
 }

@@ -81,12 +81,27 @@ async fn stream_of<S>(
             // Nobody is left to tell if it fails.
             let _ = client.write(&text).await;
         }
-        Err(error) => {
-            if matches!(error, Interrupted::ClientGone) {
-                player.begin_streams_at_hand().await;
-            }
+        Err(error @ Interrupted::ClientGone) => {
+            player.begin_streams_at_hand().await;
             error.log();
             return;
+        }
+        // As when a process is killed under a Docker Engine: its exit code tells.
+        Err(error @ Interrupted::Stream(StreamError::Crashed)) => error.log(),
+        Err(error) => {
+            error.log();
+            // An end without a word would pass for the end of the output.
+            let sentence = format!("the stream broke off: {error}");
+            let mut text = format!("{sentence}\r\n").into_bytes();
+            if head.is_multiplexed() {
+                // `docker run`, which knows the exit code by then, shows this, and not the
+                // error that other clients end with.
+                let mut framed = Vec::new();
+                stdcopy::write_frame(&mut framed, OutputStream::Stderr, &text);
+                framed.extend(stdcopy::error_frame(&sentence));
+                text = framed;
+            }
+            let _ = client.write(&text).await;
         }
     }
     // The answer is done with, whatever the client still does.

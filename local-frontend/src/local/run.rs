@@ -11,7 +11,7 @@ use std::time::Duration;
 use sockerless_control::embedded::certificates::CertificateFolders;
 use sockerless_control::embedded::local::{Local, LocalError};
 use sockerless_control::images::remote::RegistrySettings;
-use sockerless_shared::quic::QuicError;
+use sockerless_shared::quic::{Pace, QuicError};
 use thiserror::Error;
 
 use super::{InProcess, InProcessDial};
@@ -99,7 +99,7 @@ async fn start(config: &LocalConfig) -> Result<Running, RunError> {
         namespace: config.namespace.clone(),
         max_body_bytes: MAX_BODY_BYTES,
     });
-    let relay = Relay::new(random_peer()?)?;
+    let relay = Relay::new(random_peer()?, Pace::NEAR)?;
     let relay_task = {
         let (relay, control) = (Arc::clone(&relay), Arc::clone(&control));
         let dial = InProcessDial(local.gateway().clone());

@@ -33,7 +33,7 @@ pub struct AgentOutput {
     receive: quinn::RecvStream,
     replied: bool,
     ended: bool,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl AgentStream {
@@ -49,7 +49,7 @@ impl AgentStream {
                 receive,
                 replied: false,
                 ended: false,
-                _lease: lease,
+                lease,
             },
         };
         let head = encode_head(grant)?;
@@ -125,21 +125,46 @@ impl AgentOutput {
             Ok(Some(chunk)) => Ok(Some(chunk.bytes)),
             Ok(None) => {
                 self.ended = true;
+                self.lease.ended();
                 Ok(None)
             }
-            Err(error) => Err(StreamError::Broken(error.to_string())),
+            Err(error) => Err(self.broken(&error)),
+        }
+    }
+
+    /// Why a stream broke off.
+    fn broken(&self, error: &quinn::ReadError) -> StreamError {
+        if let Some(over) = self.lease.over() {
+            return over;
+        }
+        match error {
+            quinn::ReadError::ConnectionLost(quinn::ConnectionError::ApplicationClosed(close))
+                if close.error_code == quic::PEER_GONE =>
+            {
+                StreamError::Gone
+            }
+            error => StreamError::Broken(error.to_string()),
         }
     }
 
     async fn read_reply(&mut self) -> Result<StreamReply, StreamError> {
-        let broken = |error: quinn::ReadExactError| StreamError::Broken(error.to_string());
         let mut length = [0; 4];
-        self.receive.read_exact(&mut length).await.map_err(broken)?;
+        self.read_whole(&mut length).await?;
         let length = head_length(length, MAX_REPLY_BYTES)?;
         let mut reply = vec![0; length];
-        self.receive.read_exact(&mut reply).await.map_err(broken)?;
+        self.read_whole(&mut reply).await?;
         serde_json::from_slice(&reply)
             .map_err(|error| StreamError::Broken(format!("unreadable reply: {error}")))
+    }
+
+    async fn read_whole(&mut self, buffer: &mut [u8]) -> Result<(), StreamError> {
+        match self.receive.read_exact(buffer).await {
+            Ok(()) => Ok(()),
+            Err(quinn::ReadExactError::ReadError(error)) => Err(self.broken(&error)),
+            Err(error @ quinn::ReadExactError::FinishedEarly(_)) => {
+                Err(StreamError::Broken(error.to_string()))
+            }
+        }
     }
 }
 

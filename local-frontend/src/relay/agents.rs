@@ -41,8 +41,11 @@ pub enum StreamError {
     #[error("agent {0} does not answer")]
     Timeout(PeerId),
     /// Its run is over.
-    #[error("agent {0} is gone: its run is over")]
-    Gone(PeerId),
+    #[error("its agent left before all output was taken; `docker logs` has what is kept of it")]
+    Gone,
+    /// The platform ended it; the container's state says why.
+    #[error("its agent was ended by the platform")]
+    Crashed,
     /// The connection ended.
     #[error("connection to agent was lost: {0}")]
     Lost(#[from] quinn::ConnectionError),
@@ -73,6 +76,8 @@ struct Slot {
     usage: Mutex<Usage>,
     /// Set once the peer will not be back.
     gone: AtomicBool,
+    /// Set before, if it was the platform that ended it.
+    crashed: AtomicBool,
     gone_now: Notify,
 }
 
@@ -90,7 +95,12 @@ struct Usage {
 }
 
 /// One use of a slot.
-pub(super) struct Lease(Arc<Slot>);
+pub(super) struct Lease {
+    slot: Arc<Slot>,
+    /// Whether the connection is not kept for others once the stream has ended.
+    last: bool,
+    ended: bool,
+}
 
 impl Agents {
     pub(super) fn new(endpoint: RelayEndpoint, outgoing: mpsc::Sender<FrontendMessage>) -> Self {
@@ -105,7 +115,7 @@ impl Agents {
     pub(super) async fn open(&self, target: &StreamTarget) -> Result<AgentStream, StreamError> {
         self.endpoint
             .set_route(&target.peer, target.ticket.clone())?;
-        let lease = self.lease(&target.peer);
+        let lease = self.lease(&target.peer, target.last);
         let connection = lease.connection(&self.endpoint, target).await?;
         let (send, receive) = connection.open_bi().await?;
         AgentStream::begin(send, receive, &target.grant, lease).await
@@ -137,9 +147,10 @@ impl Agents {
         }
     }
 
-    /// The peer will not be back.
-    pub(super) fn gone(&self, peer: &PeerId) {
+    /// The peer will not be back; whether the platform ended it.
+    pub(super) fn gone(&self, peer: &PeerId, crashed: bool) {
         if let Some(slot) = lock(&self.slots).remove(peer) {
+            slot.crashed.store(crashed, Ordering::SeqCst);
             slot.gone.store(true, Ordering::SeqCst);
             // Whoever holds the lock is connecting, and gives up.
             slot.gone_now.notify_waiters();
@@ -190,11 +201,15 @@ impl Agents {
             .try_send(FrontendMessage::Locate { peer: peer.clone() });
     }
 
-    fn lease(&self, peer: &PeerId) -> Lease {
+    fn lease(&self, peer: &PeerId, last: bool) -> Lease {
         let mut slots = lock(&self.slots);
         let slot = slots.entry(peer.clone()).or_default();
         lock(&slot.usage).streams += 1;
-        Lease(Arc::clone(slot))
+        Lease {
+            slot: Arc::clone(slot),
+            last,
+            ended: false,
+        }
     }
 }
 
@@ -210,27 +225,43 @@ impl Slot {
 }
 
 impl Lease {
+    /// The agent has ended the stream, and all of it was taken.
+    pub(super) fn ended(&mut self) {
+        self.ended = true;
+    }
+
+    /// Why there will be nothing more from the peer, once there will not.
+    pub(super) fn over(&self) -> Option<StreamError> {
+        if !self.slot.gone.load(Ordering::SeqCst) {
+            None
+        } else if self.slot.crashed.load(Ordering::SeqCst) {
+            Some(StreamError::Crashed)
+        } else {
+            Some(StreamError::Gone)
+        }
+    }
+
     /// The slot's connection, made now if need be; others wait meanwhile.
     async fn connection(
         &self,
         endpoint: &RelayEndpoint,
         target: &StreamTarget,
     ) -> Result<quinn::Connection, StreamError> {
-        let mut slot = self.0.connection.lock().await;
+        let mut slot = self.slot.connection.lock().await;
         if let Some(pinned) = slot.as_ref()
             && pinned.connection.close_reason().is_none()
             && pinned.certificate_sha256 == target.certificate_sha256
         {
             return Ok(pinned.connection.clone());
         }
-        let gone = self.0.gone_now.notified();
-        if self.0.gone.load(Ordering::SeqCst) {
-            return Err(StreamError::Gone(target.peer.clone()));
+        let gone = self.slot.gone_now.notified();
+        if let Some(error) = self.over() {
+            return Err(error);
         }
         let connecting = endpoint.connect(&target.peer, &target.certificate_sha256);
         let connection = tokio::select! {
             connection = connecting => connection?,
-            () = gone => return Err(StreamError::Gone(target.peer.clone())),
+            () = gone => return Err(self.over().unwrap_or(StreamError::Gone)),
             () = tokio::time::sleep(CONNECT_TIMEOUT) => {
                 return Err(StreamError::Timeout(target.peer.clone()));
             }
@@ -245,11 +276,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut usage = lock(&self.0.usage);
+        let mut usage = lock(&self.slot.usage);
         usage.streams -= 1;
         if usage.streams == 0 {
             usage.idle_since = Some(Instant::now());
             usage.locate_at = None;
+            if self.last && self.ended {
+                self.slot.close(quic::IDLE, "all was taken");
+            }
         }
     }
 }

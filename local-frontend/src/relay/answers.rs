@@ -68,11 +68,16 @@ struct InboxState {
     lost: bool,
 }
 
-/// The parts of one answer, in order. Dropping it tells the control plane that
-/// the answer is done with.
+/// The parts of one answer, in order. Dropping it before its end tells the control plane that
+/// the answer is done with; after it nothing is left there that would not go by itself, unless
+/// it is blobs.
 pub struct AnswerParts {
     id: AnswerId,
     inbox: Arc<Inbox>,
+    /// Whether the end was taken.
+    ended: bool,
+    /// Whether a blob was.
+    blobs: bool,
     /// `None` for an answer that came whole: nothing more is to be received or said of it.
     answers: Option<Arc<Answers>>,
 }
@@ -102,6 +107,8 @@ impl Answers {
         AnswerParts {
             id,
             inbox,
+            ended: false,
+            blobs: false,
             answers: (!whole).then(|| Arc::clone(self)),
         }
     }
@@ -148,7 +155,8 @@ impl Answers {
             .collect()
     }
 
-    fn finish(&self, id: &AnswerId) {
+    /// Nothing more is wanted of an answer; `tell` the control plane or let its records expire.
+    fn finish(&self, id: &AnswerId, tell: bool) {
         let mut state = lock(&self.state);
         state.live.remove(id);
         if state.done.insert(id.clone()) {
@@ -160,7 +168,9 @@ impl Answers {
             state.done.remove(&oldest);
         }
         drop(state);
-        self.send(FrontendMessage::Done { answer: id.clone() });
+        if tell {
+            self.send(FrontendMessage::Done { answer: id.clone() });
+        }
     }
 
     /// Sends if the relay is connected. What is lost otherwise is said again:
@@ -230,6 +240,8 @@ impl AnswerParts {
             let (next, patience) = {
                 let mut state = lock(&self.inbox.state);
                 if let Some(part) = state.take() {
+                    self.ended |= part == Part::End;
+                    self.blobs |= matches!(part, Part::Blob { .. });
                     return Ok(part);
                 }
                 if state.lost {
@@ -262,14 +274,17 @@ impl AnswerParts {
 
     /// The next part if it is there already.
     pub fn next_now(&mut self) -> Option<Part> {
-        lock(&self.inbox.state).take()
+        let part = lock(&self.inbox.state).take()?;
+        self.ended |= part == Part::End;
+        self.blobs |= matches!(part, Part::Blob { .. });
+        Some(part)
     }
 }
 
 impl Drop for AnswerParts {
     fn drop(&mut self) {
         if let Some(answers) = &self.answers {
-            answers.finish(&self.id);
+            answers.finish(&self.id, self.blobs || !self.ended);
         }
     }
 }
@@ -344,6 +359,26 @@ mod tests {
         assert_eq!(parts.next().await, Ok(Part::End));
         drop(parts);
         assert!(sent.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_that_was_taken_to_its_end_only_blobs_are_given_back() {
+        for blobs in [false, true] {
+            let (answers, mut sent) = answers();
+            let mut parts = answers.claim(id(1), vec![data("a")]);
+            if blobs {
+                let blob = sockerless_shared::ids::BlobId::from_random([2; 16]);
+                answers.deliver(&id(1), 1, Part::Blob { blob });
+            } else {
+                answers.deliver(&id(1), 1, data("b"));
+            }
+            answers.deliver(&id(1), 2, Part::End);
+            while parts.next().await != Ok(Part::End) {}
+            drop(parts);
+            let done = FrontendMessage::Done { answer: id(1) };
+            assert_eq!(sent.try_recv().ok(), blobs.then_some(done));
+            assert_eq!(answers.resumes(), vec![]);
+        }
     }
 
     #[tokio::test(start_paused = true)]

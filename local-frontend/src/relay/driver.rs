@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::{ConnectQuery, ControlToFrontend, FrontendMessage};
+use sockerless_shared::quic::Outbox;
 use sockerless_shared::timestamp::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -112,9 +113,10 @@ async fn write(
         let first = tokio::select! {
             biased;
             Some(message) = sources.messages.recv() => json(&message)?,
-            datagram = sources.datagrams.next() => match datagram {
-                Some(text) => text,
-                None => return Err(LinkError("the stream endpoint is gone".to_owned())),
+            () = datagrams(&sources.datagrams) => match sources.datagrams.next().now_or_never() {
+                Some(Some(text)) => text,
+                Some(None) => return Err(LinkError("the stream endpoint is gone".to_owned())),
+                None => continue,
             },
             Ok(()) = silence.changed() => hello()?,
         };
@@ -127,6 +129,14 @@ async fn write(
             outgoing.feed(text).await?;
         }
         outgoing.flush().await?;
+    }
+}
+
+/// Resolves when there are datagrams, and those that go with them have had their time to come.
+async fn datagrams(outbox: &Outbox) {
+    let linger = outbox.ready().await;
+    if !linger.is_zero() {
+        tokio::time::sleep(linger).await;
     }
 }
 
@@ -178,10 +188,15 @@ fn receive(relay: &Relay, text: &str) {
             tracing::debug!(version, "relay: connected");
         }
         ControlToFrontend::Part { answer, seq, part } => relay.answers.deliver(&answer, seq, part),
+        ControlToFrontend::Parts { answer, seq, parts } => {
+            for (seq, part) in (seq..).zip(parts) {
+                relay.answers.deliver(&answer, seq, part);
+            }
+        }
         ControlToFrontend::NoSuchAnswer { answer } => relay.answers.lost(&answer),
         ControlToFrontend::Undeliverable { peer } => relay.agents.undeliverable(&peer),
         ControlToFrontend::Located { peer, ticket } => relay.agents.located(&peer, ticket),
-        ControlToFrontend::PeerGone { peer } => relay.agents.gone(&peer),
+        ControlToFrontend::PeerGone { peer, crashed } => relay.agents.gone(&peer, crashed),
     }
 }
 
@@ -202,6 +217,7 @@ fn wall_clock() -> Timestamp {
 mod tests {
     use proptest::prelude::*;
     use sockerless_shared::ids::PeerId;
+    use sockerless_shared::quic::Pace;
 
     use super::*;
 
@@ -227,7 +243,7 @@ mod tests {
         fn no_text_of_the_gateway_harms_the_frontend(texts in proptest::collection::vec(nearly_messages(), 1..20)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let relay = Relay::new(PeerId::from_random([0; 14])).unwrap();
+                let relay = Relay::new(PeerId::from_random([0; 14]), Pace::NEAR).unwrap();
                 for text in texts {
                     receive(&relay, &text);
                 }

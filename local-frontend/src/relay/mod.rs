@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sockerless_shared::answer::{Part, StreamTarget};
 use sockerless_shared::ids::{AnswerId, PeerId};
 use sockerless_shared::protocol::control::FrontendMessage;
-use sockerless_shared::quic::{Outbox, QuicError, RelayEndpoint};
+use sockerless_shared::quic::{Outbox, Pace, QuicError, RelayEndpoint};
 use tokio::sync::mpsc;
 
 pub use self::agent_stream::{AgentInput, AgentOutput, AgentStream};
@@ -48,9 +48,9 @@ impl Relay {
     ///
     /// # Errors
     /// Only if QUIC refuses its fixed configuration.
-    pub fn new(peer: PeerId) -> Result<Arc<Self>, QuicError> {
+    pub fn new(peer: PeerId, pace: Pace) -> Result<Arc<Self>, QuicError> {
         let runtime = Arc::new(quinn::TokioRuntime);
-        let (endpoint, datagrams) = RelayEndpoint::client(runtime, peer.clone())?;
+        let (endpoint, datagrams) = RelayEndpoint::client(runtime, peer.clone(), pace)?;
         let (outgoing, messages) = mpsc::channel(QUEUED_MESSAGES);
         Ok(Arc::new(Self {
             peer,

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sockerless_shared::quic::QuicError;
+use sockerless_shared::quic::{Pace, QuicError};
 use thiserror::Error;
 
 use super::{ConnectError, WebSocketDial, control_plane};
@@ -45,7 +45,7 @@ pub async fn run(config: ServeConfig) -> Result<(), RunError> {
     let (control, connection) = control_plane(&config.control).await?;
     let dial = WebSocketDial::new(connection, control.relay_url());
     let control: Arc<dyn ControlPlane> = Arc::new(control);
-    let relay = Relay::new(random_peer()?)?;
+    let relay = Relay::new(random_peer()?, Pace::FAR)?;
     let relay_task = {
         let (relay, control) = (Arc::clone(&relay), Arc::clone(&control));
         tokio::spawn(async move { relay.run(control.as_ref(), &dial).await })

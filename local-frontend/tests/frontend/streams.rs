@@ -202,18 +202,36 @@ async fn what_an_agent_refuses_is_said_to_the_client() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_its_agent_will_not_be_back() {
+async fn a_stream_ends_when_the_platform_ends_its_agent() {
     let world = World::start(FAIR).await;
     let mut client = world.client().await;
     client.write(format!("POST /attach?quiet {UPGRADE}")).await;
     client.head().await;
     assert_eq!(client.exactly(5).await, b"quiet");
-    world.control.agent_gone();
+    world.control.agent_gone(true);
     assert_eq!(client.rest().await, b"");
     until("the answer is given up", || {
         world.control.open_answers() == 0
     })
     .await;
+}
+
+/// An end without a word would be taken for the end of the output.
+#[tokio::test]
+async fn an_agent_that_leaves_before_the_end_of_its_output_is_an_error() {
+    let world = World::start(FAIR).await;
+    for path in ["attach", "attach-multiplexed"] {
+        let mut client = world.client().await;
+        client.write(format!("POST /{path}?quiet {UPGRADE}")).await;
+        client.head().await;
+        assert_eq!(client.exactly(5).await, b"quiet");
+        world.control.agent_gone(false);
+        let rest = client.rest().await;
+        let text = String::from_utf8_lossy(&rest);
+        assert!(text.contains("before all output was taken"), "{text}");
+        let frames = [2u8, 3].map(|stream| rest.windows(6).any(|w| w == [stream, 0, 0, 0, 0, 0]));
+        assert_eq!(frames, [path != "attach"; 2]);
+    }
 }
 
 /// Memory of this process that is in use, from `/proc`.

@@ -402,7 +402,8 @@ pub enum FrontendMessage {
         /// The number of the first part not yet seen.
         from: u64,
     },
-    /// All parts have been carried out or the client went away; forget the answer.
+    /// Forget the answer: its client went away before its end, or its blobs have been taken.
+    /// An answer without blobs that was carried out to its end goes by itself.
     Done {
         /// Which answer.
         answer: AnswerId,
@@ -432,6 +433,15 @@ pub enum ControlToFrontend {
         /// The part.
         part: Part,
     },
+    /// The same for parts that follow one another, in one message.
+    Parts {
+        /// Which answer.
+        answer: AnswerId,
+        /// The number of the first.
+        seq: u64,
+        /// The parts.
+        parts: Vec<Part>,
+    },
     /// The answer is not known (any more). The frontend ends the request with an error.
     NoSuchAnswer {
         /// Which.
@@ -456,6 +466,10 @@ pub enum ControlToFrontend {
     PeerGone {
         /// Whom.
         peer: PeerId,
+        /// Whether the platform ended it, as the container's state tells; otherwise what it
+        /// still had for a client is lost to that client.
+        #[serde(default)]
+        crashed: bool,
     },
 }
 

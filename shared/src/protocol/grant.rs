@@ -134,6 +134,22 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether its stream usually ends because the run has ended.
+    #[must_use]
+    pub const fn ends_with_run(&self) -> bool {
+        match self {
+            Self::Attach { follow, .. } | Self::Logs { follow, .. } => *follow,
+            Self::Exec { .. }
+            | Self::PathStat { .. }
+            | Self::ArchiveGet { .. }
+            | Self::ArchivePut { .. }
+            | Self::Export
+            | Self::Changes
+            | Self::Stats { .. }
+            | Self::Top { .. } => false,
+        }
+    }
+
     /// Whether the agent answers with a head of its own, and so decides the status.
     #[must_use]
     pub const fn answers_itself(&self) -> bool {

@@ -28,6 +28,9 @@ pub struct Invocation {
     /// Where to connect: `ws://` or `wss://`, without a query. The agent adds
     /// [`super::control::ConnectQuery`].
     pub relay_url: String,
+    /// Whether each message over the relay costs money and takes a long way.
+    #[serde(default)]
+    pub relay_is_far: bool,
     /// Where to PUT the compressed log spool at exit (see [`crate::logs::spool`]); a
     /// presigned URL, valid until after the run's deadline.
     pub log_upload_url: String,

@@ -1,7 +1,8 @@
 //! Datagrams between two peers, relayed by a control plane that keeps no
 //! state: the ticket names everything it has to know.
 //!
-//! On the wire, sender → relay: `d<ticket> <base64>`. Relay → receiver: the
+//! On the wire, sender → relay: `d<ticket> <base64>[,<base64>…]`: datagrams that leave
+//! together are one message, since messages are billed. Relay → receiver: the
 //! same, with the ticket turned round, so that the receiver learns who sent it
 //! and holds a ticket to the sender's present connection, whatever happened to
 //! earlier ones.
@@ -21,6 +22,10 @@ use crate::timestamp::Timestamp;
 /// bytes in quinn's encoding, which ends at 16,383; as base64 with its ticket it
 /// fits one 32 KB frame of API Gateway.
 pub const MAX_DATAGRAM_BYTES: usize = 16_000;
+
+/// The most text of datagrams in one message, in bytes: with its ticket it fits one frame of
+/// 32 KB, which is billed as one.
+const MAX_PAYLOAD_BYTES: usize = 32_000;
 
 /// Leave to send datagrams from one peer to one connection of another until a
 /// point in time. Text of `to.from.connection.expiry.signature`.
@@ -121,8 +126,8 @@ pub struct TicketClaims {
 /// A message that cannot be relayed or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RelayError {
-    /// Not of the form `d<ticket> <base64>`.
-    #[error("relay message is malformed: expected d<ticket> <base64>")]
+    /// Not of the form `d<ticket> <base64>[,<base64>…]`.
+    #[error("relay message is malformed: expected d<ticket> <base64>[,<base64>…]")]
     MalformedMessage,
     /// The ticket cannot be read.
     #[error("relay ticket is malformed; ask the control plane for a new one")]
@@ -138,30 +143,54 @@ pub enum RelayError {
     TooLarge,
 }
 
-/// Sender's side: the text that carries `datagram` to where `ticket` leads.
+/// How much of a message a datagram takes, in bytes.
 #[must_use]
-pub fn encode(ticket: &Ticket, datagram: &[u8]) -> String {
-    let mut text = String::with_capacity(2 + ticket.0.len() + datagram.len().div_ceil(3) * 4);
+pub const fn text_bytes(datagram: usize) -> usize {
+    1 + datagram.div_ceil(3) * 4
+}
+
+/// Whether datagrams that take so much together (see [`text_bytes`]) fit one message.
+#[must_use]
+pub const fn fits(text_bytes: usize) -> bool {
+    text_bytes <= MAX_PAYLOAD_BYTES
+}
+
+/// Sender's side: the text that carries datagrams to where `ticket` leads.
+#[must_use]
+pub fn encode<D: AsRef<[u8]>>(ticket: &Ticket, datagrams: &[D]) -> String {
+    let bytes: usize = datagrams
+        .iter()
+        .map(|datagram| text_bytes(datagram.as_ref().len()))
+        .sum();
+    let mut text = String::with_capacity(2 + ticket.0.len() + bytes);
     text.push('d');
     text.push_str(&ticket.0);
-    text.push(' ');
-    STANDARD_NO_PAD.encode_string(datagram, &mut text);
+    let mut separator = ' ';
+    for datagram in datagrams {
+        text.push(separator);
+        STANDARD_NO_PAD.encode_string(datagram, &mut text);
+        separator = ',';
+    }
     text
 }
 
-/// Receiver's side: who sent it (by the ticket back to them) and the datagram.
+/// Receiver's side: who sent it (by the ticket back to them) and the datagrams.
 ///
 /// # Errors
 /// When the text is not a relayed datagram.
-pub fn decode(text: &str) -> Result<(Ticket, Vec<u8>), RelayError> {
+pub fn decode(text: &str) -> Result<(Ticket, Vec<Vec<u8>>), RelayError> {
     let (ticket, payload) = split(text)?;
-    let datagram = STANDARD_NO_PAD
-        .decode(payload)
-        .map_err(|_| RelayError::MalformedMessage)?;
-    if datagram.len() > MAX_DATAGRAM_BYTES {
-        return Err(RelayError::TooLarge);
+    let mut datagrams = Vec::new();
+    for text in payload.split(',') {
+        let datagram = STANDARD_NO_PAD
+            .decode(text)
+            .map_err(|_| RelayError::MalformedMessage)?;
+        if datagram.len() > MAX_DATAGRAM_BYTES {
+            return Err(RelayError::TooLarge);
+        }
+        datagrams.push(datagram);
     }
-    Ok((Ticket::presented(ticket), datagram))
+    Ok((Ticket::presented(ticket), datagrams))
 }
 
 /// A message on its way: which connection to post it to, and what.
@@ -187,7 +216,7 @@ pub fn forward(
     text: &str,
 ) -> Result<Forward, RelayError> {
     let (ticket, payload) = split(text)?;
-    if payload.len() > MAX_DATAGRAM_BYTES.div_ceil(3) * 4 {
+    if payload.len() > MAX_PAYLOAD_BYTES {
         return Err(RelayError::TooLarge);
     }
     let claims = Ticket::presented(ticket).verify(key, now)?;
@@ -233,12 +262,12 @@ mod tests {
             Timestamp::from_secs(200),
         );
 
-        let sent = encode(&ticket, b"hello");
+        let sent = encode(&ticket, &[b"hello", b"again"]);
         let forward = forward(&key, now, &connection("alices"), &sent).unwrap();
         assert_eq!(forward.connection, connection("bobs="));
 
-        let (back, datagram) = decode(&forward.text).unwrap();
-        assert_eq!(datagram, b"hello");
+        let (back, datagrams) = decode(&forward.text).unwrap();
+        assert_eq!(datagrams, [b"hello", b"again"]);
         let claims = back.verify(&key, now).unwrap();
         assert_eq!(
             (claims.from, claims.to, claims.connection),
@@ -277,7 +306,16 @@ mod tests {
         let peer = PeerId::from_random([1; 14]);
         let long = connection(&"x".repeat(64));
         let ticket = Ticket::issue(&key, &peer, &peer, &long, Timestamp::from_secs(1 << 40));
-        assert!(encode(&ticket, &[0; MAX_DATAGRAM_BYTES]).len() <= 32 * 1024);
+        assert!(encode(&ticket, &[[0; MAX_DATAGRAM_BYTES]]).len() <= 32 * 1024);
+        assert!(fits(text_bytes(MAX_DATAGRAM_BYTES)));
+        let full = [&[0; MAX_DATAGRAM_BYTES][..], &[0; 7_900]];
+        assert!(fits(
+            full.map(|datagram| text_bytes(datagram.len())).iter().sum()
+        ));
+        let text = encode(&ticket, &full);
+        assert!(text.len() <= 32 * 1024, "{}", text.len());
+        let now = Timestamp::from_secs(1);
+        assert!(forward(&key, now, &connection("c"), &text).is_ok());
     }
 
     proptest! {

@@ -42,6 +42,22 @@ pub fn header(stream: OutputStream, length: u32) -> [u8; 8] {
     [stream.number(), 0, 0, 0, a, b, c, d]
 }
 
+/// The number of the stream by which a daemon says that it failed; Docker's clients end with
+/// an error then ("error from daemon in stream").
+const ERROR_STREAM: u8 = 3;
+
+/// A frame by which a client learns that the stream failed, and why. Sentences are cut at
+/// 64 KB.
+#[must_use]
+pub fn error_frame(sentence: &str) -> Vec<u8> {
+    let text = sentence.as_bytes();
+    let text = &text[..text.len().min(usize::from(u16::MAX))];
+    let [.., a, b] = text.len().to_be_bytes();
+    let mut frame = vec![ERROR_STREAM, 0, 0, 0, 0, 0, a, b];
+    frame.extend_from_slice(text);
+    frame
+}
+
 /// Appends one frame. Payloads beyond `u32::MAX` bytes are split.
 pub fn write_frame(out: &mut Vec<u8>, stream: OutputStream, payload: &[u8]) {
     for chunk in payload.chunks(u32::MAX as usize) {

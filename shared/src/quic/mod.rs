@@ -21,6 +21,7 @@ mod transport;
 use std::fmt;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
@@ -28,6 +29,7 @@ pub use quinn;
 
 pub use self::identity::{Identity, IdentityError};
 pub use self::socket::Outbox;
+pub use self::transport::Pace;
 
 use self::congestion::Wakeups;
 use self::routes::{Change, Routes};
@@ -93,7 +95,9 @@ pub struct RelayEndpoint {
     endpoint: quinn::Endpoint,
     socket: Arc<RelaySocket>,
     routes: Arc<Routes>,
+    pace: Pace,
     wakeups: Arc<Wakeups>,
+    heard: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for RelayEndpoint {
@@ -113,8 +117,9 @@ impl RelayEndpoint {
     pub fn client(
         runtime: Arc<dyn quinn::Runtime>,
         me: PeerId,
+        pace: Pace,
     ) -> Result<(Self, Outbox), QuicError> {
-        Self::new(runtime, me, None)
+        Self::new(runtime, me, pace, None)
     }
 
     /// An endpoint that accepts connections under an identity: an agent's.
@@ -124,22 +129,24 @@ impl RelayEndpoint {
     pub fn server(
         runtime: Arc<dyn quinn::Runtime>,
         me: PeerId,
+        pace: Pace,
         identity: &Identity,
     ) -> Result<(Self, Outbox), QuicError> {
-        Self::new(runtime, me, Some(identity))
+        Self::new(runtime, me, pace, Some(identity))
     }
 
     fn new(
         runtime: Arc<dyn quinn::Runtime>,
         me: PeerId,
+        pace: Pace,
         identity: Option<&Identity>,
     ) -> Result<(Self, Outbox), QuicError> {
         let wakeups = Arc::new(Wakeups::default());
         let routes = Arc::new(Routes::default());
         let server = identity
-            .map(|identity| transport::server_config(identity, &wakeups))
+            .map(|identity| transport::server_config(identity, pace, &wakeups))
             .transpose()?;
-        let (socket, outbox) = RelaySocket::new(address(&me), Arc::clone(&routes));
+        let (socket, outbox) = RelaySocket::new(address(&me), pace, Arc::clone(&routes));
         let endpoint = quinn::Endpoint::new_with_abstract_socket(
             transport::endpoint_config()?,
             server,
@@ -151,7 +158,9 @@ impl RelayEndpoint {
             endpoint,
             socket,
             routes,
+            pace,
             wakeups,
+            heard: Arc::default(),
         };
         Ok((this, outbox))
     }
@@ -162,21 +171,30 @@ impl RelayEndpoint {
         &self.me
     }
 
-    /// Takes in one text that began with `d`. The ticket that came with it
+    /// Takes in one text that began with `d`, with one datagram or several. The ticket that came with it
     /// becomes the route back to its sender. Like UDP, a full inbox loses it.
     ///
     /// # Errors
     /// When the text is not a relayed datagram for this peer. Nothing is changed then.
     pub fn deliver(&self, text: &str) -> Result<(), RelayError> {
-        let (ticket, datagram) = relay::decode(text)?;
+        let (ticket, datagrams) = relay::decode(text)?;
         let claims = ticket.read()?;
         if claims.from != self.me {
             return Err(RelayError::MalformedTicket);
         }
         let change = self.routes.set(&claims.to, ticket)?;
-        self.socket.receive(address(&claims.to), datagram);
+        for datagram in datagrams {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+            self.socket.receive(address(&claims.to), datagram);
+        }
         self.after(change);
         Ok(())
+    }
+
+    /// How many datagrams have come in, from whomever.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Sets the way to a peer, as the control plane says it. A new way is tried
@@ -236,7 +254,7 @@ impl RelayEndpoint {
         peer: &PeerId,
         certificate_sha256: &str,
     ) -> Result<quinn::Connection, QuicError> {
-        let config = transport::client_config(certificate_sha256, &self.wakeups)?;
+        let config = transport::client_config(certificate_sha256, self.pace, &self.wakeups)?;
         let connecting = self
             .endpoint
             .connect_with(config, address(peer), SERVER_NAME)

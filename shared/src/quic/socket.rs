@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_util::Stream;
 use quinn::udp::{RecvMeta, Transmit};
@@ -14,6 +15,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::peer_at;
 use super::routes::Routes;
+use super::transport::Pace;
 use crate::protocol::relay;
 
 /// Datagrams that wait for the gateway; beyond it QUIC is told to wait. About
@@ -54,15 +56,16 @@ struct QueueState {
 }
 
 /// What an endpoint wants sent: a stream of texts for the gateway, each with
-/// the newest ticket to its peer. It ends when the endpoint is gone. Nothing is
+/// the newest ticket to its peer and as many datagrams for it as there are and fit. It ends when the endpoint is gone. Nothing is
 /// lost while nobody takes texts out; QUIC waits.
 pub struct Outbox {
     queue: Arc<Queue>,
     routes: Arc<Routes>,
+    pace: Pace,
 }
 
 impl RelaySocket {
-    pub(super) fn new(local: SocketAddr, routes: Arc<Routes>) -> (Arc<Self>, Outbox) {
+    pub(super) fn new(local: SocketAddr, pace: Pace, routes: Arc<Routes>) -> (Arc<Self>, Outbox) {
         let queue = Arc::new(Queue {
             state: Mutex::default(),
         });
@@ -71,7 +74,12 @@ impl RelaySocket {
             inbox: Mutex::default(),
             outbox: Arc::clone(&queue),
         });
-        (socket, Outbox { queue, routes })
+        let outbox = Outbox {
+            queue,
+            routes,
+            pace,
+        };
+        (socket, outbox)
     }
 
     /// A datagram came in.
@@ -87,6 +95,55 @@ impl RelaySocket {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl Outbox {
+    /// Resolves when there is something to send, or never will be again; how long it is to be
+    /// waited then for more to go with it. What there is is left where it is.
+    pub async fn ready(&self) -> Duration {
+        std::future::poll_fn(|cx| {
+            let mut state = self.queue.lock();
+            if state.closed {
+                return Poll::Ready(Duration::ZERO);
+            }
+            let bytes: usize = (state.datagrams.iter())
+                .map(|(_, datagram)| relay::text_bytes(datagram.len()))
+                .sum();
+            if bytes == 0 {
+                state.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let full = !relay::fits(bytes);
+            Poll::Ready(if full {
+                Duration::ZERO
+            } else {
+                self.pace.linger
+            })
+        })
+        .await
+    }
+}
+
+impl QueueState {
+    /// The next datagrams to one peer that fit one message.
+    fn pop(&mut self) -> Option<(SocketAddr, Vec<Box<[u8]>>)> {
+        let (to, first) = self.datagrams.pop_front()?;
+        let mut bytes = relay::text_bytes(first.len());
+        let mut together = vec![first];
+        let mut index = 0;
+        while let Some((other, datagram)) = self.datagrams.get(index) {
+            if *other != to {
+                index += 1;
+                continue;
+            }
+            bytes += relay::text_bytes(datagram.len());
+            if !relay::fits(bytes) {
+                break;
+            }
+            together.extend(self.datagrams.remove(index).map(|(_, datagram)| datagram));
+        }
+        Some((to, together))
     }
 }
 
@@ -128,7 +185,7 @@ impl Stream for Outbox {
         loop {
             let (next, writers) = {
                 let mut state = self.queue.lock();
-                match state.datagrams.pop_front() {
+                match state.pop() {
                     Some(next) => (next, std::mem::take(&mut state.writers)),
                     None if state.closed => return Poll::Ready(None),
                     None => {
@@ -140,11 +197,11 @@ impl Stream for Outbox {
             for (_, writer) in writers {
                 writer.wake();
             }
-            let (to, datagram) = next;
-            // Without a route the datagram is lost; QUIC sends it again.
+            let (to, datagrams) = next;
+            // Without a route they are lost; QUIC sends them again.
             let ticket = peer_at(to).and_then(|peer| self.routes.get(&peer));
             if let Some(ticket) = ticket {
-                return Poll::Ready(Some(relay::encode(&ticket, &datagram)));
+                return Poll::Ready(Some(relay::encode(&ticket, &datagrams)));
             }
         }
     }

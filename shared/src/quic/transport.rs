@@ -22,10 +22,30 @@ use crate::protocol::relay::MAX_DATAGRAM_BYTES;
 const MTU: u16 = MAX_DATAGRAM_BYTES as u16;
 const _: () = assert!(MAX_DATAGRAM_BYTES < 16_384);
 
-/// Supposed until measured. Two ways through API Gateway and the control
-/// function, with a cold start now and then; too small a value sends the
-/// handshake twice.
-const INITIAL_RTT: Duration = Duration::from_millis(250);
+/// How the relay is dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a datagram waits for others to travel with. Messages are billed.
+    pub(super) linger: Duration,
+    /// The round trip, supposed until it is measured; too small a value sends the handshake
+    /// twice.
+    pub(super) initial_rtt: Duration,
+}
+
+impl Pace {
+    /// A relay in the same machine: nothing costs but time.
+    pub const NEAR: Self = Self {
+        linger: Duration::ZERO,
+        initial_rtt: Duration::from_millis(250),
+    };
+
+    /// API Gateway and the control function, whose instances may have to be started first: it
+    /// loses next to nothing, but each message costs, and many that come at once wait.
+    pub const FAR: Self = Self {
+        linger: Duration::from_millis(10),
+        initial_rtt: Duration::from_millis(1000),
+    };
+}
 
 /// A connection ends when nothing is heard for this long. Longer than a
 /// reconnect takes, keep-alives included.
@@ -68,6 +88,7 @@ pub(super) fn endpoint_config() -> Result<EndpointConfig, QuicError> {
 
 pub(super) fn server_config(
     identity: &Identity,
+    pace: Pace,
     wakeups: &Arc<Wakeups>,
 ) -> Result<ServerConfig, QuicError> {
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
@@ -79,7 +100,7 @@ pub(super) fn server_config(
     tls.send_tls13_tickets = 0;
     let crypto = QuicServerConfig::try_from(tls).map_err(|_| QuicError::Setting)?;
 
-    let mut transport = transport(wakeups)?;
+    let mut transport = transport(pace, wakeups)?;
     transport.max_concurrent_bidi_streams(STREAMS.into());
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0);
@@ -95,6 +116,7 @@ pub(super) fn server_config(
 
 pub(super) fn client_config(
     certificate_sha256: &str,
+    pace: Pace,
     wakeups: &Arc<Wakeups>,
 ) -> Result<ClientConfig, QuicError> {
     let mut sha256 = [0; 32];
@@ -110,7 +132,7 @@ pub(super) fn client_config(
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(|_| QuicError::Setting)?;
 
-    let mut transport = transport(wakeups)?;
+    let mut transport = transport(pace, wakeups)?;
     transport
         .max_concurrent_bidi_streams(0u32.into())
         .keep_alive_interval(Some(KEEP_ALIVE));
@@ -119,7 +141,7 @@ pub(super) fn client_config(
     Ok(config)
 }
 
-fn transport(wakeups: &Arc<Wakeups>) -> Result<TransportConfig, QuicError> {
+fn transport(pace: Pace, wakeups: &Arc<Wakeups>) -> Result<TransportConfig, QuicError> {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(ACK_AFTER_DATAGRAMS.into())
         .max_ack_delay(Some(ACK_DELAY))
@@ -133,7 +155,7 @@ fn transport(wakeups: &Arc<Wakeups>) -> Result<TransportConfig, QuicError> {
         .min_mtu(MTU)
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
-        .initial_rtt(INITIAL_RTT)
+        .initial_rtt(pace.initial_rtt)
         .packet_threshold(REORDERED_DATAGRAMS)
         .time_threshold(REORDERED_ROUND_TRIPS)
         .ack_frequency_config(Some(acks))

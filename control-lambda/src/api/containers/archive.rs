@@ -114,6 +114,6 @@ async fn ask(context: &Context<'_>, container: &Container, operation: Operation)
     };
     let (waiting, answer) = await_event(context, container, None, wait).await?;
     let begun = control.visit(container, &run).await;
-    or_cancel(context, container, &waiting, begun).await?;
+    or_cancel(context, &waiting, begun).await?;
     Ok(answer)
 }

@@ -168,6 +168,8 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
             false,
         ),
         unsaid: Vec::new(),
+        live_mark: None,
+        erased: None,
         files: None,
         runs: Vec::new(),
         remove_volumes: false,
@@ -177,7 +179,9 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
         volumes::undo(context, &made).await;
         return Err(error);
     }
-    control.tell_listeners(context.namespace).await;
+    control
+        .tell_listeners_of(context.namespace, &container.id)
+        .await;
     json(201, &json!({ "Id": id, "Warnings": warnings }))
 }
 
@@ -271,12 +275,13 @@ async fn hold_volumes(
 
 async fn create_and_log(
     context: &Context<'_>,
-    container: &Container,
+    container: &mut Container,
     held: Vec<Write>,
 ) -> Result<(), StoreError> {
     let event = of_container(container, "create", [], container.created);
+    container.unsaid = vec![event];
     let store = &context.control.store;
-    store.create_container(container, &[event], held).await
+    store.create_container(container, held).await
 }
 
 /// The request, with every field that Docker knows.

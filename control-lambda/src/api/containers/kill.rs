@@ -58,9 +58,7 @@ pub async fn kill(context: &Context<'_>, reference: &str) -> ApiResult {
     } else if number == SIGKILL {
         let (waiting, answer) = await_event(context, &container, None, Wait::Stop).await?;
         let outcome = apply(context, &container, number, last).await;
-        or_cancel(context, &container, &waiting, outcome)
-            .await
-            .map(|()| answer)
+        or_cancel(context, &waiting, outcome).await.map(|()| answer)
     } else {
         let (id, answer) = context
             .control

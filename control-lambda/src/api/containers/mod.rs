@@ -148,17 +148,17 @@ pub(crate) async fn await_event(
     wait: Wait,
 ) -> Result<(Waiting, Answer), ApiError> {
     let first = head.map(Part::Head).into_iter().collect();
-    let (id, answer) = context.control.begin_answer(context.peer()?, first).await?;
+    let peer = context.peer()?;
+    let (answer, parts) = context
+        .control
+        .begin_wait(peer, first, &container.id, wait.clone())
+        .await?;
     let waiter = Waiter {
-        answer: id.clone(),
+        answer: answer.clone(),
+        peer: peer.clone(),
         wait,
     };
-    context
-        .control
-        .store
-        .add_waiter(&container.id, &waiter)
-        .await?;
-    Ok((Waiting { answer: id, waiter }, answer))
+    Ok((Waiting { answer, waiter }, parts))
 }
 
 /// A registered answer.
@@ -179,20 +179,8 @@ impl Waiting {
     }
 
     /// Takes the registration back, for what will not happen; whether it had not happened yet.
-    pub(crate) async fn cancel(
-        &self,
-        context: &Context<'_>,
-        container: &Container,
-    ) -> Result<bool, ApiError> {
-        let control = context.control;
-        let taken = control
-            .store
-            .take_waiter(&container.id, &self.waiter)
-            .await?;
-        if taken {
-            control.store.erase_answer(&self.answer).await?;
-        }
-        Ok(taken)
+    pub(crate) async fn cancel(&self, context: &Context<'_>) -> Result<bool, ApiError> {
+        Ok(context.control.store.take_back(&self.answer).await?)
     }
 }
 
@@ -200,12 +188,11 @@ impl Waiting {
 /// refused, the registration is taken back first.
 pub(crate) async fn or_cancel<T>(
     context: &Context<'_>,
-    container: &Container,
     waiting: &Waiting,
     outcome: Result<T, EngineError>,
 ) -> Result<T, EngineError> {
     if outcome.is_err()
-        && let Err(error) = waiting.cancel(context, container).await
+        && let Err(error) = waiting.cancel(context).await
     {
         tracing::warn!(error = error.message, "a waiter could not be taken back");
     }

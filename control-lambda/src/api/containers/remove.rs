@@ -49,7 +49,7 @@ pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
     }
     let (waiting, answer) = await_event(context, &container, None, Wait::Removed).await?;
     let outcome = apply().await;
-    match or_cancel(context, &container, &waiting, outcome).await {
+    match or_cancel(context, &waiting, outcome).await {
         Ok(_) => Ok(answer),
         // It ended by itself in this moment and is gone already (`--rm`).
         Err(EngineError::NoSuchContainer(_)) => Ok(empty(204)),

@@ -46,7 +46,10 @@ pub async fn rename(context: &Context<'_>, reference: &str) -> ApiResult {
         )
         .await?
     {
-        context.control.tell_listeners(context.namespace).await;
+        context
+            .control
+            .tell_listeners_of(context.namespace, &container.id)
+            .await;
         Ok(empty(204))
     } else {
         let conflict = names::conflict(context, wanted).await?;

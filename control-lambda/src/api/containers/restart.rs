@@ -20,6 +20,6 @@ pub async fn restart(context: &Context<'_>, reference: &str) -> ApiResult {
         .control
         .apply(context.namespace, &container.id, input)
         .await;
-    or_cancel(context, &container, &waiting, outcome).await?;
+    or_cancel(context, &waiting, outcome).await?;
     Ok(answer)
 }

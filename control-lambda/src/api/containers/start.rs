@@ -22,7 +22,7 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
     }
     let (waiting, answer) = await_event(context, &container, None, Wait::Start).await?;
     let outcome = context.control.start(&container).await;
-    match or_cancel(context, &container, &waiting, outcome).await {
+    match or_cancel(context, &waiting, outcome).await {
         Ok(_) => Ok(answer),
         Err(error) => refusal(error, &container.name),
     }

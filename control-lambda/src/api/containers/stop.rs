@@ -36,7 +36,7 @@ pub async fn stop(context: &Context<'_>, reference: &str) -> ApiResult {
         .control
         .apply(context.namespace, &container.id, input)
         .await;
-    match or_cancel(context, &container, &waiting, outcome).await {
+    match or_cancel(context, &waiting, outcome).await {
         Ok(_) => Ok(answer),
         Err(EngineError::Refused(Refusal::AlreadyStopped)) => Ok(empty(304)),
         Err(EngineError::Refused(Refusal::IsBeingRemoved)) => Ok(empty(304)),

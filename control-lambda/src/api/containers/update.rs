@@ -79,7 +79,9 @@ pub async fn update(context: &Context<'_>, reference: &str) -> ApiResult {
     if saved.is_none() {
         return Err(ApiError::no_such_container(reference));
     }
-    control.tell_listeners(context.namespace).await;
+    control
+        .tell_listeners_of(context.namespace, &container.id)
+        .await;
     let warnings = if warnings.is_empty() {
         Value::Null
     } else {

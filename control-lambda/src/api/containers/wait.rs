@@ -46,7 +46,7 @@ pub async fn wait(context: &Context<'_>, reference: &str) -> ApiResult {
         Some(_) => None,
     };
     match over {
-        Some(container) if waiting.cancel(context, container).await? => {
+        Some(container) if waiting.cancel(context).await? => {
             let mut first = vec![Part::Head(head)];
             first.extend(wait_result_at_once(container));
             let id = waiting.answer;

@@ -39,6 +39,7 @@ pub async fn events(context: &Context<'_>) -> ApiResult {
     let (control, namespace) = (context.control, context.namespace);
     let now = control.environment.now();
     let floor = Subscription::floor_at(now);
+    control.store.log_all_unsaid(namespace).await?;
     let log = control.store.logged(namespace, floor, MAX_HISTORY).await?;
     let history = history(&log, &choice, since, until);
     let head = head(200, "application/json");
@@ -57,7 +58,9 @@ pub async fn events(context: &Context<'_>) -> ApiResult {
         .store
         .subscribe(&id, context.peer()?, given, subscription)
         .await?;
-    // What was logged between the two is in neither of them.
+    // What happened between the two is in neither of them: whoever says something from now on
+    // finds the subscription.
+    control.store.log_all_unsaid(namespace).await?;
     control.catch_up(namespace, &id).await?;
     Ok(Answer::Parts { id, first })
 }

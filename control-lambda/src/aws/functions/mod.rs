@@ -407,6 +407,10 @@ impl FunctionHost for LambdaHost {
     fn relay_url(&self) -> String {
         self.settings.relay_url.clone()
     }
+
+    fn relay_is_far(&self) -> bool {
+        true
+    }
 }
 
 fn in_mib(mib: u32) -> i32 {

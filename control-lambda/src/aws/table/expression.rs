@@ -165,6 +165,11 @@ pub(super) fn setting(
     Ok((names, update))
 }
 
+/// A condition alone.
+pub(super) fn conditions(condition: Condition, now: Timestamp) -> Names {
+    Names::of(condition, now)
+}
+
 /// A condition with the names and values that an expression uses. DynamoDB
 /// refuses any that are not used, and an empty map.
 #[derive(Debug, Default)]

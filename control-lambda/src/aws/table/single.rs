@@ -1,16 +1,23 @@
 //! One write alone: half the price of a transaction of one.
+//!
+//! The SDK repeats a request whose answer is lost, and the repetition of a conditional write
+//! finds its condition broken by the first. A put recognises itself by its token; a conditional
+//! deletion leaves nothing behind to be recognised by, and is sent once: what came of it is
+//! then known, or it is said that it is not.
 
+use aws_sdk_dynamodb::config::Config;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use sockerless_shared::timestamp::Timestamp;
 
 use super::{DynamoTable, expression, failed, is_conditional, new_token};
-use crate::ports::table::{Condition, TableError, Write};
+use crate::ports::table::{TableError, Write};
 
 impl DynamoTable {
-    /// Carries one write out without a transaction, if that may be repeated: the SDK
-    /// does so when an answer is lost. `None` for a write that may not: who finds a
-    /// conditional deletion refused could not tell whether it was its own.
+    /// Carries one write out without a transaction. `None` for a check, and where a transaction
+    /// has the item.
     pub(super) async fn single(
         &self,
         write: &Write,
@@ -62,30 +69,34 @@ impl DynamoTable {
                     _ => Err(failed("write an item", &error)),
                 }
             }
-            Write::Delete {
-                key,
-                condition: Condition::Always,
-            } => {
-                let sent = self
+            Write::Delete { key, condition } => {
+                let names = expression::conditions(*condition, now);
+                let request = self
                     .client
                     .delete_item()
                     .table_name(&self.name)
                     .set_key(Some(expression::key(key)))
-                    .send()
-                    .await;
-                match sent {
-                    Ok(_) => Ok(Some(Ok(()))),
-                    Err(error)
-                        if error
-                            .as_service_error()
-                            .is_some_and(|error| error.is_transaction_conflict_exception()) =>
-                    {
-                        Ok(None)
+                    .set_condition_expression(names.condition.clone())
+                    .set_expression_attribute_names(names.names())
+                    .set_expression_attribute_values(names.values());
+                let sent = if is_conditional(*condition) {
+                    let once = Config::builder().retry_config(RetryConfig::disabled());
+                    request.customize().config_override(once).send().await
+                } else {
+                    request.send().await
+                };
+                let Err(error) = sent else {
+                    return Ok(Some(Ok(())));
+                };
+                match error.as_service_error() {
+                    Some(DeleteItemError::ConditionalCheckFailedException(_)) => {
+                        Ok(Some(Err(TableError::Conflict { index: 0 })))
                     }
-                    Err(error) => Err(failed("delete an item", &error)),
+                    Some(DeleteItemError::TransactionConflictException(_)) => Ok(None),
+                    _ => Err(failed("delete an item", &error)),
                 }
             }
-            Write::Delete { .. } | Write::Check { .. } => Ok(None),
+            Write::Check { .. } => Ok(None),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use sockerless_shared::ids::PeerId;
 use sockerless_shared::protocol::stream::{StreamReply, encode_head};
-use sockerless_shared::quic::{Identity, RelayEndpoint, quinn};
+use sockerless_shared::quic::{Identity, Pace, RelayEndpoint, quinn};
 
 use super::relay::Gateway;
 
@@ -21,7 +21,8 @@ impl Agent {
         let peer = PeerId::from_random([2; 14]);
         let identity = Identity::generate().unwrap();
         let runtime = Arc::new(quinn::TokioRuntime);
-        let (endpoint, outbox) = RelayEndpoint::server(runtime, peer.clone(), &identity).unwrap();
+        let (endpoint, outbox) =
+            RelayEndpoint::server(runtime, peer.clone(), Pace::NEAR, &identity).unwrap();
         gateway.attach_agent(&endpoint, outbox);
         let this = Arc::new(Self {
             peer,

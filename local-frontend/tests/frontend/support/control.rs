@@ -61,7 +61,9 @@ impl Control {
 
     /// Answers that are neither finished nor given up.
     pub(crate) fn open_answers(&self) -> usize {
-        self.state.lock().unwrap().answers.len()
+        let state = self.state.lock().unwrap();
+        let open = |parts: &&Vec<Part>| parts.last() != Some(&Part::End);
+        state.answers.values().filter(open).count()
     }
 
     /// Bytes in the only blob.
@@ -95,9 +97,10 @@ impl Control {
         }
     }
 
-    pub(crate) fn agent_gone(&self) {
+    pub(crate) fn agent_gone(&self, crashed: bool) {
         let peer = self.agent.peer.clone();
-        self.gateway.post(&ControlToFrontend::PeerGone { peer });
+        self.gateway
+            .post(&ControlToFrontend::PeerGone { peer, crashed });
     }
 
     pub(super) fn message(&self, message: FrontendMessage) {
@@ -144,6 +147,7 @@ impl Control {
                 .unwrap(),
             certificate_sha256: self.agent.certificate_sha256.clone(),
             grant: grant.to_owned(),
+            last: false,
         })
     }
 
@@ -247,6 +251,11 @@ impl ControlPlane for Control {
             "/nothing" => self.parts(vec![head(204, "text/plain"), Part::End]),
             "/attach" => self.parts(vec![head(101, RAW), self.stream(&grant), Part::End]),
             "/attach-old" => self.parts(vec![head(200, RAW), self.stream(&grant), Part::End]),
+            "/attach-multiplexed" => self.parts(vec![
+                head(101, "application/vnd.docker.multiplexed-stream"),
+                self.stream(&grant),
+                Part::End,
+            ]),
             "/attach-early" => self.parts(vec![head(101, RAW)]),
             "/logs" => self.parts(vec![head(200, RAW), self.stream(&grant), Part::End]),
             "/blob" => {

@@ -14,6 +14,7 @@ use sockerless_frontend::control_plane::ControlPlane;
 use sockerless_frontend::docker_socket::{Listen, Listener, Server};
 use sockerless_frontend::relay::Relay;
 use sockerless_shared::ids::PeerId;
+use sockerless_shared::quic::Pace;
 
 pub(crate) use self::agent::Agent;
 pub(crate) use self::client::Client;
@@ -37,7 +38,7 @@ impl World {
         let gateway = Gateway::new(weather);
         let agent = Agent::start(&gateway);
         let control = Control::new(&gateway, &agent);
-        let relay = Relay::new(PeerId::from_random([1; 14])).unwrap();
+        let relay = Relay::new(PeerId::from_random([1; 14]), Pace::NEAR).unwrap();
         let socket = tempfile::tempdir().unwrap();
         let listen = Listen::Unix(socket.path().join("s"));
         let tcp = "tcp://127.0.0.1:0".parse().unwrap();
