@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 use sockerless_shared::answer::{Head, Part};
-use sockerless_shared::ids::{AnswerId, RunId};
+use sockerless_shared::ids::RunId;
 use sockerless_shared::lifecycle::{Desired, Input, Phase, StartResult};
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::protocol::grant::Operation;

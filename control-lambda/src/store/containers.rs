@@ -81,8 +81,8 @@ impl Container {
 /// So many events a record holds: a write is billed by the kilobyte.
 const MAX_UNSAID: usize = 16;
 
-/// So long a claim of a name may come before its container. One that is older and has none
-/// was left behind by a control plane that died, and is anybody's.
+/// So long a mark may stand before what it marks is saved, and a name's claim after its container
+/// is gone. What is older was left behind by a control plane that died.
 const CLAIM_LIMIT: Duration = Duration::from_secs(60);
 
 /// Who has a name.
@@ -107,9 +107,7 @@ pub enum Found {
 }
 
 impl Store {
-    /// Stores a new container and claims its name, if all of `held` holds. The claim comes first,
-    /// so that each is a write of its own; what a death in between leaves is undone by the next
-    /// who wants the name.
+    /// Stores a new container and claims its name, if all of `held` holds: all of it or nothing.
     ///
     /// # Errors
     /// [`StoreError::is_conflict`] when the name is taken, or something does not hold.
@@ -118,58 +116,52 @@ impl Store {
         container: &Container,
         held: Vec<Write>,
     ) -> Result<(), StoreError> {
-        self.claim_name(&container.namespace, &container.name, &container.id)
-            .await?;
-        if container.starts_with_host() {
-            let key = boot_key(&container.namespace, &container.id);
-            self.write(vec![put(key, &(), Condition::Always)?]).await?;
+        let created = self.create(container, &held, Condition::Absent).await;
+        let Err(refused) = created else {
+            return Ok(());
+        };
+        if refused.is_conflict()
+            && let Some(version) = self.left_behind(container).await?
+        {
+            let condition = Condition::Version(version);
+            return self.create(container, &held, condition).await;
         }
-        let mut writes = vec![put(
-            container_key(&container.namespace, &container.id),
-            container,
-            Condition::Absent,
-        )?];
-        writes.extend(held);
-        let stored = self.write(writes).await;
-        if stored.as_ref().is_err_and(StoreError::is_conflict) {
-            self.write(vec![Write::Delete {
-                key: name_key(&container.namespace, &container.name),
-                condition: Condition::Always,
-            }])
-            .await?;
-        }
-        stored
+        Err(refused)
     }
 
-    async fn claim_name(
+    async fn create(
         &self,
-        namespace: &Namespace,
-        name: &str,
-        id: &ContainerId,
+        container: &Container,
+        held: &[Write],
+        claimed: Condition,
     ) -> Result<(), StoreError> {
-        let key = name_key(namespace, name);
+        let (namespace, id) = (&container.namespace, &container.id);
         let claim = Claim {
             id: id.clone(),
             at: self.environment.now(),
         };
-        let taken = match self
-            .write(vec![put(key.clone(), &claim, Condition::Absent)?])
-            .await
-        {
-            Err(error) if error.is_conflict() => error,
-            other => return other,
-        };
-        let Some(found) = self.read::<Claim>(&key).await? else {
-            // It was given back just now.
-            return self.write(vec![put(key, &claim, Condition::Absent)?]).await;
-        };
-        let left_behind = claim.at.since(found.record.at) > CLAIM_LIMIT
-            && self.container(namespace, &found.record.id).await?.is_none();
-        if !left_behind {
-            return Err(taken);
+        let mut writes = vec![
+            put(name_key(namespace, &container.name), &claim, claimed)?,
+            put(container_key(namespace, id), container, Condition::Absent)?,
+        ];
+        if container.starts_with_host() {
+            writes.push(put(boot_key(namespace, id), &(), Condition::Always)?);
         }
-        let condition = Condition::Version(found.version);
-        self.write(vec![put(key, &claim, condition)?]).await
+        writes.extend_from_slice(held);
+        self.write(writes).await
+    }
+
+    /// The version of a claim of the container's name that a removal which did not come to its
+    /// end has left behind.
+    async fn left_behind(&self, container: &Container) -> Result<Option<u64>, StoreError> {
+        let namespace = &container.namespace;
+        let key = name_key(namespace, &container.name);
+        let Some(found) = self.read::<Claim>(&key).await? else {
+            return Ok(None);
+        };
+        let old = self.environment.now().since(found.record.at) > CLAIM_LIMIT;
+        let left = old && self.container(namespace, &found.record.id).await?.is_none();
+        Ok(left.then_some(found.version))
     }
 
     /// The container of this id.
@@ -503,16 +495,24 @@ impl Store {
             }])
             .await;
         match gone {
-            // Who comes second leaves the name alone: it may be another's by now.
+            Err(error) if !error.is_conflict() => Err(error),
+            _ => self.give_name_back(container).await,
+        }
+    }
+
+    /// Gives the name of a container back that is gone, unless it is another's by now.
+    async fn give_name_back(&self, container: &Container) -> Result<(), StoreError> {
+        let key = name_key(&container.namespace, &container.name);
+        let Some(found) = self.read::<Claim>(&key).await? else {
+            return Ok(());
+        };
+        if found.record.id != container.id {
+            return Ok(());
+        }
+        let condition = Condition::Version(found.version);
+        match self.write(vec![Write::Delete { key, condition }]).await {
             Err(error) if error.is_conflict() => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => {
-                self.write(vec![Write::Delete {
-                    key: name_key(namespace, &container.name),
-                    condition: Condition::Always,
-                }])
-                .await
-            }
+            other => other,
         }
     }
 

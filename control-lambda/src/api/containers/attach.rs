@@ -198,7 +198,7 @@ pub(crate) async fn open(
         (None, Some(_)) => match &found {
             Some(container) => waiting.end(context, container).await?,
             None => {
-                waiting.cancel(context, container).await?;
+                waiting.cancel(context).await?;
                 return Err(ApiError::no_such_container(container.id.as_str()));
             }
         },
