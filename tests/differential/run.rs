@@ -237,6 +237,14 @@ fn platforms() -> Scenario {
     for platform in ["linux/amd64", "linux", "LINUX/x86_64", "linux/amd64/v2"] {
         steps.extend(taken(platform));
     }
+    // An image of another platform, whose files are this one's all the same.
+    steps.extend([
+        docker("import --platform linux/arm64 fixtures/rootfs.tar @N:other").gives(0),
+        docker("run --rm --pull never @N:other echo with a warning").gives(0),
+        docker("run --rm --pull never --platform linux/arm64 @N:other echo without").gives(0),
+        docker("run --rm --pull never --platform linux/amd64 @N:other true").gives(125),
+        docker("rmi @N:other").gives(0),
+    ]);
     Scenario::new("run-platforms", steps)
 }
 

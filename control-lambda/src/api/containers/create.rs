@@ -22,6 +22,7 @@ use crate::store::containers::Container;
 
 mod image_defaults;
 mod networks;
+mod platform;
 mod refusals;
 mod volumes;
 
@@ -81,7 +82,7 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
         .query
         .get("platform")
         .filter(|text| !text.is_empty() && context.version >= PLATFORM_SINCE)
-        .map(wanted_platform)
+        .map(platform::wanted)
         .transpose()?;
     let image = control
         .images
@@ -89,18 +90,9 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
         .resolve(context.namespace, &reference, control.environment.now())
         .await?;
     let image_config = control.images.config(&image.id).await?;
-    if let Some(wanted) = &platform {
-        let (os, architecture) = (&image_config.os, &image_config.architecture);
-        let found = Platform::of(os, architecture, &image_config.variant);
-        if (&found.os, &found.architecture) != (&wanted.os, &wanted.architecture) {
-            return Err(ApiError::new(
-                404,
-                format!(
-                    "image with reference {reference} was found but its platform ({found}) does not match the specified platform ({wanted})"
-                ),
-            ));
-        }
-    }
+    let (os, architecture) = (&image_config.os, &image_config.architecture);
+    let found = Platform::of(os, architecture, &image_config.variant);
+    warnings.extend(platform::compare(&reference, &found, platform.as_ref())?);
     let image_config = serde_json::to_value(&image_config.config).unwrap_or(Value::Null);
     let image_id = ImageDigest::from(image.id);
 
@@ -183,14 +175,6 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
         .tell_listeners_of(context.namespace, &container.id)
         .await;
     json(201, &json!({ "Id": id, "Warnings": warnings }))
-}
-
-fn wanted_platform(text: &str) -> Result<Platform, ApiError> {
-    Platform::parse(text, &Platform::host()).map_err(|_| {
-        let quoted = Value::from(text);
-        let message = format!("{quoted}: cannot parse platform specifier: invalid argument");
-        ApiError::new(400, message)
-    })
 }
 
 /// Adds what is mounted in other containers (`--volumes-from`), where nothing of this
