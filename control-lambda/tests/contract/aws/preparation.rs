@@ -189,9 +189,9 @@ async fn how_long_it_takes() {
         let stored = gzip(&layer);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for round in 0..rounds {
-            let mut config = config(&[layer.clone()]);
+            let mut config = config(std::slice::from_ref(&layer));
             config["config"]["Labels"] = serde_json::json!({"round": round.to_string()});
-            let archive = docker_archive(&config, &["measured:v1"], &[stored.clone()]);
+            let archive = docker_archive(&config, &["measured:v1"], std::slice::from_ref(&stored));
             let invocation = invocation::at(&emulator(), &agent).await;
             let image = load(&invocation, archive).await;
             // Credentials are fetched once for twelve hours.
