@@ -82,12 +82,13 @@ impl Control {
 
     pub(crate) async fn answer_exits(&self, container: &Container) -> Result<(), EngineError> {
         let mut told = false;
+        let mut agents = Vec::new();
         for waiter in self.store.all_waiters(&container.id).await? {
             let parts = match &waiter.wait {
                 Wait::Exit => wait_result(container),
                 Wait::Stop => empty(204),
                 Wait::Agent { .. } => {
-                    self.answer_waiter(&waiter, vec![Part::End]).await?;
+                    agents.push(waiter);
                     continue;
                 }
                 Wait::Start
@@ -97,6 +98,9 @@ impl Control {
                 | Wait::Visit { .. } => continue,
             };
             told |= self.answer_waiter(&waiter, parts).await?;
+        }
+        for waiter in agents {
+            self.end_agent_waiter(container, waiter).await?;
         }
         if told {
             match Box::pin(self.apply(&container.namespace, &container.id, Input::Told)).await {
