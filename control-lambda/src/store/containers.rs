@@ -495,12 +495,15 @@ impl Store {
             }])
             .await;
         match gone {
-            Err(error) if !error.is_conflict() => Err(error),
-            _ => self.give_name_back(container).await,
+            // Whoever came first gives the name back, and nobody else: it may be another's by now.
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.give_name_back(container).await,
         }
     }
 
-    /// Gives the name of a container back that is gone, unless it is another's by now.
+    /// Gives the name of a container back that is gone, unless that took so long that another
+    /// has it by now.
     async fn give_name_back(&self, container: &Container) -> Result<(), StoreError> {
         let key = name_key(&container.namespace, &container.name);
         let Some(found) = self.read::<Claim>(&key).await? else {
