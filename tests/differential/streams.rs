@@ -208,14 +208,14 @@ fn attach_terminal() -> Scenario {
             api("GET /containers/@N/logs?stdout=1&stderr=1")
                 .version("1.41")
                 .gives(200),
-            docker("run --detach -it --name @N-xup busybox sh").gives(0),
+            docker("run --detach -it --name @N-xup busybox sh -c 'while read line; do echo \"got $line\"; done'").gives(0),
             // The keys that leave a container to itself.
             api("POST /containers/@N-xup/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a")
                 .upgrade()
                 .background("detached")
                 .gives(101),
-            send("detached", "echo typed\n"),
-            await_text("detached", "typed"),
+            send("detached", "typed\n"),
+            await_text("detached", "got typed\r\n"),
             send("detached", "\u{1}"),
             finish("detached"),
             until_status("@N-xup", "running"),
