@@ -120,7 +120,7 @@ pub(crate) async fn serve(
         outbox,
     )?;
     let (phase, phases) = watch::channel(Phase::Starting);
-    let active = Arc::new(Active::of(endpoint.clone()));
+    let active = Arc::new(Active::of(endpoint.clone(), invocation.relay_is_far));
     let session = Session {
         run: invocation.run.clone(),
         grant_key: invocation.grant_key.clone(),

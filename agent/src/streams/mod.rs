@@ -39,8 +39,9 @@ pub(crate) use serve::Gone;
 pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(10);
 
 /// How long a stream is waited for that a frontend has been promised and has not opened yet,
-/// without a word from it. The frontend tries for as long.
-pub(crate) const OPEN_PATIENCE: Duration = Duration::from_secs(60);
+/// without a word from it, where messages travel far and many that come at once wait. The
+/// frontend tries for as long. Within one machine the client is gone after [`DRAIN_IDLE`].
+const FAR_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How far a run is.
 #[derive(Debug, Clone)]
@@ -128,10 +129,12 @@ impl Session {
 }
 
 /// Counts the streams at work and the bytes they got rid of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Active {
     /// What clients are heard on.
     endpoint: Option<RelayEndpoint>,
+    /// How long a promised stream is waited for without a word.
+    open_patience: Duration,
     streams: AtomicUsize,
     begun: AtomicU64,
     progress: AtomicU64,
@@ -143,11 +146,19 @@ pub(crate) struct Active {
 pub(crate) struct AtWork(Arc<Active>);
 
 impl Active {
-    /// Streams of this endpoint's connections.
-    pub(crate) fn of(endpoint: RelayEndpoint) -> Self {
+    /// Streams of this endpoint's connections; whether they come from afar.
+    pub(crate) fn of(endpoint: RelayEndpoint, far: bool) -> Self {
+        Self::new(Some(endpoint), far)
+    }
+
+    fn new(endpoint: Option<RelayEndpoint>, far: bool) -> Self {
         Self {
-            endpoint: Some(endpoint),
-            ..Self::default()
+            endpoint,
+            open_patience: if far { FAR_PATIENCE } else { DRAIN_IDLE },
+            streams: AtomicUsize::default(),
+            begun: AtomicU64::default(),
+            progress: AtomicU64::default(),
+            changed: Notify::default(),
         }
     }
 
@@ -168,8 +179,9 @@ impl Active {
     }
 
     /// Waits until `expected` streams have come and every one has ended, but no longer than
-    /// [`OPEN_PATIENCE`] without a word from a client whose stream has not come, than
-    /// [`DRAIN_IDLE`] without any client taking anything, and not beyond `end`.
+    /// [`FAR_PATIENCE`] or, within one machine, [`DRAIN_IDLE`] without a word from a client whose
+    /// stream has not come, than [`DRAIN_IDLE`] without any client taking anything, and not
+    /// beyond `end`.
     pub(crate) async fn drain(&self, expected: u64, end: Instant) {
         loop {
             let changed = self.changed.notified();
@@ -180,7 +192,11 @@ impl Active {
                 return;
             }
             let heard = self.heard();
-            let patience = if missing { OPEN_PATIENCE } else { DRAIN_IDLE };
+            let patience = if missing {
+                self.open_patience
+            } else {
+                DRAIN_IDLE
+            };
             tokio::select! {
                 result = timeout(patience, changed) => {
                     let moved = self.progress.load(Ordering::Relaxed) != progress;
@@ -250,7 +266,7 @@ mod tests {
 
     /// How long a drain takes in which `clients` do this.
     async fn drained(expected: u64, clients: impl AsyncFnOnce(&Arc<Active>)) -> Duration {
-        let active = Arc::new(Active::default());
+        let active = Arc::new(Active::new(None, true));
         let begin = Instant::now();
         let at_work = async {
             clients(&active).await;
@@ -265,13 +281,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_promised_stream_may_come_late() {
         let took = drained(1, async |active| {
-            tokio::time::sleep(OPEN_PATIENCE - Duration::from_secs(1)).await;
+            tokio::time::sleep(FAR_PATIENCE - Duration::from_secs(1)).await;
             let stream = active.begin();
             tokio::time::sleep(Duration::from_secs(5)).await;
             drop(stream);
         });
-        assert_eq!(took.await, OPEN_PATIENCE + Duration::from_secs(4));
-        assert_eq!(drained(1, async |_| ()).await, OPEN_PATIENCE);
+        assert_eq!(took.await, FAR_PATIENCE + Duration::from_secs(4));
+        assert_eq!(drained(1, async |_| ()).await, FAR_PATIENCE);
         assert_eq!(drained(0, async |_| ()).await, Duration::ZERO);
     }
 
