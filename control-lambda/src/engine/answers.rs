@@ -194,36 +194,33 @@ pub(crate) fn in_messages(
     first: u64,
     parts: Vec<Part>,
 ) -> Result<Vec<String>, EngineError> {
-    let mut texts = Vec::new();
-    let mut seq = first;
-    let mut together = Vec::new();
+    let mut messages: Vec<Vec<Part>> = Vec::new();
     let mut bytes = 0;
-    let mut end = |seq: &mut u64, together: &mut Vec<Part>| {
-        let parts = std::mem::take(together);
-        let count = parts.len() as u64;
-        if count > 0 {
-            let answer = id.clone();
-            let message = ControlToFrontend::Parts {
-                answer,
-                seq: *seq,
-                parts,
-            };
-            texts.push(serde_json::to_string(&message)?);
-        }
-        *seq += count;
-        Ok::<_, EngineError>(())
-    };
     for part in parts {
         let length = serde_json::to_string(&part)?.len();
-        if bytes + length > MESSAGE_BYTES {
-            end(&mut seq, &mut together)?;
-            bytes = 0;
+        match messages.last_mut() {
+            Some(together) if bytes + length <= MESSAGE_BYTES => {
+                together.push(part);
+                bytes += length;
+            }
+            _ => {
+                messages.push(vec![part]);
+                bytes = length;
+            }
         }
-        bytes += length;
-        together.push(part);
     }
-    end(&mut seq, &mut together)?;
-    Ok(texts)
+    let mut next = first;
+    let texts = messages.into_iter().map(|parts| {
+        let seq = next;
+        next += parts.len() as u64;
+        let answer = id.clone();
+        Ok(serde_json::to_string(&ControlToFrontend::Parts {
+            answer,
+            seq,
+            parts,
+        })?)
+    });
+    texts.collect()
 }
 
 #[cfg(test)]

@@ -45,11 +45,7 @@ impl Images {
     ) -> Result<Digest, ImportError> {
         let mut tidy = TidyUnlessDone::new(self);
         let made = self.commit_held(namespace, body, wanted, &mut tidy).await;
-        tidy.release().await?;
-        if made.is_ok() {
-            tidy.done();
-        }
-        made
+        tidy.end(made).await
     }
 
     async fn commit_held(

@@ -88,11 +88,7 @@ impl Images {
     ) -> Result<Digest, ImportError> {
         let mut tidy = TidyUnlessDone::new(self);
         let made = self.import_held(namespace, body, wanted, &mut tidy).await;
-        tidy.release().await?;
-        if made.is_ok() {
-            tidy.done();
-        }
-        made
+        tidy.end(made).await
     }
 
     async fn import_held(

@@ -135,10 +135,8 @@ impl Images {
         let loaded = self
             .load_all(namespace, body, wanted, &mut tidy, progress)
             .await;
-        tidy.release().await?;
-        loaded?;
+        tidy.end(loaded).await?;
         // Archives have files that no image needs; only they go now.
-        tidy.done();
         self.tidy().await;
         Ok(())
     }

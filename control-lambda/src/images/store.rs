@@ -329,6 +329,18 @@ impl TidyUnlessDone {
         }
     }
 
+    /// The operation came to this end; after a failure the garbage is collected.
+    pub(super) async fn end<T, E: From<StoreError>>(
+        mut self,
+        outcome: Result<T, E>,
+    ) -> Result<T, E> {
+        self.release().await?;
+        if outcome.is_ok() {
+            self.done();
+        }
+        outcome
+    }
+
     pub(super) fn done(mut self) {
         self.images = None;
     }
