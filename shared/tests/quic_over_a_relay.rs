@@ -217,17 +217,32 @@ struct Pair {
 /// The echo keeps chunks that begin with this byte until its client has finished.
 const HOLD: u8 = 0xff;
 
-/// Two ends with a connection; the server sends back what it receives.
-async fn echo(weather: Weather) -> Pair {
-    let relay = Relay::new(weather);
+/// A client's end and a server's, with the server's identity.
+fn ends(relay: &Arc<Relay>, pace: Pace) -> (RelayEndpoint, RelayEndpoint, Identity) {
     let runtime = Arc::new(quinn::TokioRuntime);
     let identity = Identity::generate().unwrap();
     let (server, outbox) =
-        RelayEndpoint::server(runtime.clone(), peer(2), Pace::NEAR, &identity).unwrap();
-    carry(&relay, &server, outbox);
-    let (client, outbox) = RelayEndpoint::client(runtime, peer(1), Pace::NEAR).unwrap();
-    carry(&relay, &client, outbox);
+        RelayEndpoint::server(runtime.clone(), peer(2), pace, &identity).unwrap();
+    carry(relay, &server, outbox);
+    let (client, outbox) = RelayEndpoint::client(runtime, peer(1), pace).unwrap();
+    carry(relay, &client, outbox);
+    (client, server, identity)
+}
 
+async fn connect(relay: &Relay, client: &RelayEndpoint, identity: &Identity) -> quinn::Connection {
+    client
+        .set_route(&peer(2), relay.ticket(&peer(1), &peer(2)).unwrap())
+        .unwrap();
+    client
+        .connect(&peer(2), &identity.certificate_sha256())
+        .await
+        .unwrap()
+}
+
+/// Two ends with a connection; the server sends back what it receives.
+async fn echo(weather: Weather) -> Pair {
+    let relay = Relay::new(weather);
+    let (client, server, identity) = ends(&relay, Pace::NEAR);
     let accepting = server.clone();
     tokio::spawn(async move {
         while let Some(incoming) = accepting.accept().await {
@@ -251,13 +266,7 @@ async fn echo(weather: Weather) -> Pair {
         }
     });
 
-    client
-        .set_route(&peer(2), relay.ticket(&peer(1), &peer(2)).unwrap())
-        .unwrap();
-    let connection = client
-        .connect(&peer(2), &identity.certificate_sha256())
-        .await
-        .unwrap();
+    let connection = connect(&relay, &client, &identity).await;
     Pair {
         relay,
         client,
@@ -270,13 +279,7 @@ async fn echo(weather: Weather) -> Pair {
 #[tokio::test(start_paused = true)]
 async fn a_short_stream_takes_few_messages() {
     let relay = Relay::new(FAIR);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let identity = Identity::generate().unwrap();
-    let (server, outbox) =
-        RelayEndpoint::server(runtime.clone(), peer(2), Pace::FAR, &identity).unwrap();
-    carry(&relay, &server, outbox);
-    let (client, outbox) = RelayEndpoint::client(runtime, peer(1), Pace::FAR).unwrap();
-    carry(&relay, &client, outbox);
+    let (client, server, identity) = ends(&relay, Pace::FAR);
     let agent = tokio::spawn(async move {
         let connection = server.accept().await.unwrap().await.unwrap();
         let (mut send, mut receive) = connection.accept_bi().await.unwrap();
@@ -289,13 +292,7 @@ async fn a_short_stream_takes_few_messages() {
         server.close(quic::PEER_GONE, "the run is over");
         server.wait_idle().await;
     });
-    client
-        .set_route(&peer(2), relay.ticket(&peer(1), &peer(2)).unwrap())
-        .unwrap();
-    let connection = client
-        .connect(&peer(2), &identity.certificate_sha256())
-        .await
-        .unwrap();
+    let connection = connect(&relay, &client, &identity).await;
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     send.write_all(&[b'g'; 400]).await.unwrap();
     send.finish().unwrap();

@@ -74,12 +74,9 @@ pub(crate) fn measure(
 /// Bytes that cannot be compressed.
 fn large_file(path: &Path, bytes: usize) -> io::Result<()> {
     let mut file = io::BufWriter::new(fs::File::create(path)?);
-    let mut state = 88_172_645_463_325_252_u64;
+    let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..bytes / 8 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        file.write_all(&state.to_le_bytes())?;
+        file.write_all(&random.u64(..).to_le_bytes())?;
     }
     file.flush()
 }

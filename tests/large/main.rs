@@ -104,14 +104,9 @@ fn a_million_lines_are_all_there_in_order() {
 fn a_megabyte_of_arguments_gets_a_sentence() {
     let subject = Subject::start(Runtime::Function);
     // Nothing that could be packed.
-    let mut state = 1_u64;
+    let mut random = fastrand::Rng::with_seed(1);
     let arguments: Vec<String> = (0..65_536)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            format!("{state:016x}")
-        })
+        .map(|_| format!("{:016x}", random.u64(..)))
         .collect();
     let mut command = vec!["echo".to_owned()];
     command.extend(arguments);

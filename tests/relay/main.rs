@@ -38,17 +38,10 @@ fn subject(seed: u64, chaos: &str) -> Subject {
     Subject::start_with(Runtime::Function, &["--chaos".to_owned(), policy])
 }
 
-/// Bytes that repeat nowhere near (xorshift64).
+/// Bytes that repeat nowhere near.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
     bytes
 }
 

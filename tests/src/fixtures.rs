@@ -293,16 +293,9 @@ fn ask(
 
 /// Bytes that do not compress, the same each time.
 fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .take(length / 8)
-    .flatten()
-    .collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    bytes
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -8,16 +8,11 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes that cannot be compressed, each time the same.
-struct Noise(u64);
+struct Noise(fastrand::Rng);
 
 impl Read for Noise {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        for byte in &mut *buffer {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            *byte = self.0 as u8;
-        }
+        self.0.fill(buffer);
         Ok(buffer.len())
     }
 }
@@ -49,7 +44,7 @@ pub fn archive(folder: &Path, layers: u64, bytes: u64) -> io::Result<PathBuf> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes);
         header.set_mode(0o644);
-        let noise = Noise(number + 88_172_645_463_325_252).take(bytes);
+        let noise = Noise(fastrand::Rng::with_seed(number)).take(bytes);
         let file = format!("file{number}");
         layer.append_data(&mut header, file, noise)?;
         let Hashed(mut file, hash) = layer.into_inner()?;

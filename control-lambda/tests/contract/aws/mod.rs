@@ -29,6 +29,13 @@ fn variable(name: &str) -> String {
         .unwrap_or_else(|_| panic!("{name} is not set: run these tests with scripts/test-aws"))
 }
 
+/// Bytes that cannot be compressed, for the same seed the same.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
 struct Clock;
 
 impl Environment for Clock {

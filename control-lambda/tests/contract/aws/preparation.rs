@@ -17,7 +17,7 @@ use sockerless_shared::ids::ImageDigest;
 use super::archives::{Tar, config, docker_archive, gzip};
 use super::invocation::{self, Invocation, emulator, namespace};
 use super::meter::Meter;
-use super::variable;
+use super::{noise, variable};
 
 /// Stands for the agent: what it is does not matter here.
 const AGENT: &[u8] = b"\x7fELF agent";
@@ -163,6 +163,14 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1000.0
 }
 
+/// An invocation that has its credentials, which are fetched once for twelve hours.
+async fn with_credentials(agent: &[u8]) -> Invocation {
+    let invocation = invocation::at(&emulator(), agent).await;
+    let nothing = Digest::of(b"");
+    invocation.registry.stat_blob(&nothing).await.unwrap();
+    invocation
+}
+
 /// How long it takes from the creation of a container of an image that was never seen to the
 /// manifest that Lambda is given; rows for the table of `scripts/bench`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,15 +179,7 @@ async fn how_long_it_takes() {
     let mib = number("SOCKERLESS_BENCH_PREPARATION_MIB", 64);
     let rounds = number("SOCKERLESS_BENCH_PREPARATION_ROUNDS", 5);
     let agent = std::fs::read(variable("SOCKERLESS_BENCH_AGENT")).unwrap();
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let noise: Vec<u8> = (0..mib << 20)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect();
+    let noise = noise(0x2545_f491_4f6c_dd1d, mib << 20);
     let legal = Tar::new().folder("a/").file("a/noise", &noise).end();
     let without_folder = Tar::new().file("a/noise", &noise).end();
     for (layer, what) in [
@@ -192,23 +192,12 @@ async fn how_long_it_takes() {
             let mut config = config(std::slice::from_ref(&layer));
             config["config"]["Labels"] = serde_json::json!({"round": round.to_string()});
             let archive = docker_archive(&config, &["measured:v1"], std::slice::from_ref(&stored));
-            let invocation = invocation::at(&emulator(), &agent).await;
+            let invocation = with_credentials(&agent).await;
             let image = load(&invocation, archive).await;
-            // Credentials are fetched once for twelve hours.
-            invocation
-                .registry
-                .stat_blob(&Digest::of(b""))
-                .await
-                .unwrap();
             let begin = Instant::now();
             let uri = invocation.runnable.uri(&image).await.unwrap();
             first.push(begin.elapsed());
-            let invocation = invocation::at(&emulator(), &agent).await;
-            invocation
-                .registry
-                .stat_blob(&Digest::of(b""))
-                .await
-                .unwrap();
+            let invocation = with_credentials(&agent).await;
             let begin = Instant::now();
             assert_eq!(invocation.runnable.uri(&image).await.unwrap(), uri);
             second.push(begin.elapsed());

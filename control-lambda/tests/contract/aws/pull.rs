@@ -12,10 +12,10 @@ use sockerless_control::images::remote::Credentials;
 use sockerless_control::ports::table::Key;
 use sockerless_control::ports::{Environment as _, Registry as _};
 
-use super::Clock;
 use super::archives::{Tar, gzip};
 use super::invocation::{self, Invocation, emulator, namespace};
 use super::remote::Registry;
+use super::{Clock, noise};
 
 /// As large as two parts of an upload and a half.
 const LAYER_BYTES: usize = 40 << 20;
@@ -23,16 +23,7 @@ const LAYER_BYTES: usize = 40 << 20;
 /// A registry with an image of one layer that cannot be compressed; the layer's path.
 async fn registry(seed: u64) -> (Registry, String, usize) {
     let registry = Registry::start().await;
-    let mut state = seed;
-    let noise: Vec<u8> = (0..LAYER_BYTES)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect();
-    let layer = Tar::new().file("noise", &noise).end();
+    let layer = Tar::new().file("noise", &noise(seed, LAYER_BYTES)).end();
     let blob = gzip(&layer);
     registry.image("v1", &[layer]);
     let path = format!("/v2/r/blobs/{}", Digest::of(&blob));
