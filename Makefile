@@ -21,8 +21,7 @@ fuzz:       ## the parsers of what strangers send, a minute each
 
 compare:    ## the same script against a real Docker Engine and against this; needs root
 	scripts/build debug
-	SOCKERLESS_TEST_RUNTIME=function cargo test --locked -p sockerless-tests --test differential
-	SOCKERLESS_TEST_RUNTIME=microvm cargo test --locked -p sockerless-tests --test differential
+	cargo test --locked -p sockerless-tests --test differential
 
 compatibility: ## writes docs/compatibility.md from what is answered; needs root
 	SOCKERLESS_TEST_WRITE=1 cargo test --locked -p sockerless-tests --test operations

@@ -4,7 +4,8 @@
 //! `cargo test -p sockerless-tests --test differential [-- FILTER]` prepares and
 //! starts all that it needs. Environment:
 //!
-//! - `SOCKERLESS_TEST_RUNTIME=function|microvm`: the subject's default runtime
+//! - `SOCKERLESS_TEST_RUNTIME=function|microvm`: the subject's default runtime (default: two
+//!   subjects, one of each)
 //! - `SOCKERLESS_TEST_DOCKER_HOST=unix://…`: a subject that runs already;
 //!   `engine`: a second real Engine, to prove the suite itself
 //! - `SOCKERLESS_TEST_ORACLE_HOST=unix://…`: a real Engine that runs already
@@ -41,7 +42,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use sockerless_tests::scenario::Scenario;
+use sockerless_tests::scenario::{Runtime, Scenario};
 use sockerless_tests::suite::{Settings, Suite};
 
 fn scenarios() -> Vec<Scenario> {
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Scenarios mostly wait for engines, so more of them than cores run at once.
     arguments.test_threads.get_or_insert(4);
-    let suite = match Settings::from_environment().and_then(Suite::new) {
+    let suite = match Settings::from_environment(&Runtime::ALL).and_then(Suite::new) {
         Ok(suite) => Arc::new(suite),
         Err(error) => {
             eprintln!("{error}");

@@ -111,8 +111,10 @@ fn try_seed(arena: &Arena, seed: u64, shrink: Duration) -> Result<bool, String> 
 }
 
 fn check() -> Result<(), String> {
-    let mut settings = Settings::from_environment()?;
-    let runtime = settings.runtime;
+    let mut settings = Settings::from_environment(&[Runtime::Function])?;
+    let [runtime] = settings.runtimes[..] else {
+        return Err("random sequences have one runtime".to_owned());
+    };
     if runtime == Runtime::Function {
         settings.overlooked = "a function";
     }

@@ -247,7 +247,6 @@ fn oddities(long: bool) -> Vec<(&'static str, Vec<Value>)> {
                 json!("absent"),
                 json!(""),
                 json!("UPPER"),
-                json!("configured"),
                 json!(7),
                 json!(null),
             ],
@@ -512,6 +511,8 @@ fn oddities(long: bool) -> Vec<(&'static str, Vec<Value>)> {
                 json!(["absent"]),
             ],
         ));
+        // Its entrypoint makes a `sleep` without a time of a long container's command.
+        all.push(("Image", vec![json!("configured")]));
         all.push(("Tty", vec![json!(true)]));
     }
     all

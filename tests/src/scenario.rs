@@ -18,6 +18,9 @@ pub enum Runtime {
 }
 
 impl Runtime {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Function, Self::Microvm];
+
     /// The name that `--runtime` and the tests' environment use.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -30,9 +33,7 @@ impl Runtime {
     /// The runtime of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Function, Self::Microvm]
-            .into_iter()
-            .find(|runtime| runtime.name() == name)
+        Self::ALL.into_iter().find(|runtime| runtime.name() == name)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The suite: each scenario against both engines, then the grid and the list of
-//! allowed differences.
+//! The suite: each scenario against a real Engine and against Sockerless, with each of its
+//! runtimes; then the grid and the list of allowed differences.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,6 +16,10 @@ use crate::process::Running;
 use crate::scenario::{Runtime, Scenario};
 use crate::script::{Played, Record, Stage, play};
 
+/// How often the real Engine is asked again when a scenario differs: some of its answers depend
+/// on which of two things it does first, and each of them is right.
+const ASKED_AGAIN: usize = 2;
+
 /// What the environment says about a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -24,27 +28,33 @@ pub struct Settings {
     /// `SOCKERLESS_TEST_DOCKER_HOST`: a subject that runs already, or `engine`:
     /// a second real Engine, which proves the suite itself.
     pub subject: Option<String>,
-    /// `SOCKERLESS_TEST_RUNTIME`: the runtime of the subject's containers.
-    pub runtime: Runtime,
+    /// `SOCKERLESS_TEST_RUNTIME`: the runtimes of the subjects' containers, a subject each.
+    pub runtimes: Vec<Runtime>,
     /// How those warnings of the subject begin that are overlooked: a runtime's own, of what its
     /// platform does not have. Empty for none.
     pub overlooked: &'static str,
 }
 
 impl Settings {
-    /// Reads the environment.
+    /// Reads the environment; where it names no runtime, `runtimes` are taken, or of a subject
+    /// that runs already, which has but one, their first.
     ///
     /// # Errors
     /// A sentence about a variable that makes no sense.
-    pub fn from_environment() -> Result<Self, String> {
+    pub fn from_environment(runtimes: &[Runtime]) -> Result<Self, String> {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let runtime = read("SOCKERLESS_TEST_RUNTIME").unwrap_or_else(|| "function".to_owned());
+        let subject = read("SOCKERLESS_TEST_DOCKER_HOST");
+        let runtimes = match read("SOCKERLESS_TEST_RUNTIME") {
+            Some(name) => vec![Runtime::named(&name).ok_or_else(|| {
+                format!("SOCKERLESS_TEST_RUNTIME={name} is neither function nor microvm")
+            })?],
+            None if subject.is_some() => runtimes.iter().copied().take(1).collect(),
+            None => runtimes.to_vec(),
+        };
         Ok(Self {
             oracle: read("SOCKERLESS_TEST_ORACLE_HOST"),
-            subject: read("SOCKERLESS_TEST_DOCKER_HOST"),
-            runtime: Runtime::named(&runtime).ok_or_else(|| {
-                format!("SOCKERLESS_TEST_RUNTIME={runtime} is neither function nor microvm")
-            })?,
+            subject,
+            runtimes,
             overlooked: "",
         })
     }
@@ -55,16 +65,30 @@ impl Settings {
     }
 }
 
-/// Both engines, ready, with the fixtures loaded.
+/// An engine, and what its steps need.
+#[derive(Debug)]
+struct Side {
+    engine: Engine,
+    stage: Stage,
+}
+
+/// All engines, ready, with the fixtures loaded.
 #[derive(Debug)]
 struct Ready {
-    oracle: Engine,
-    subject: Engine,
-    oracle_stage: Stage,
-    subject_stage: Stage,
+    oracle: Side,
+    /// In the order of the runtimes.
+    subjects: Vec<Side>,
     known: BTreeSet<String>,
     registries: Vec<Running>,
     _folder: tempfile::TempDir,
+}
+
+/// What is known of one runtime.
+#[derive(Debug)]
+struct Subject {
+    runtime: Runtime,
+    grid: Grid,
+    seen: Mutex<Seen>,
 }
 
 /// The suite.
@@ -72,10 +96,9 @@ struct Ready {
 pub struct Suite {
     settings: Settings,
     rules: Rules,
-    grid: Grid,
+    subjects: Vec<Subject>,
     allowed: Vec<Allowed>,
     engines: OnceLock<Result<Ready, String>>,
-    seen: Mutex<Seen>,
     order: RwLock<()>,
 }
 
@@ -83,6 +106,8 @@ pub struct Suite {
 struct Seen {
     cells: BTreeSet<Cell>,
     allowed: BTreeSet<usize>,
+    /// The scenarios that were the same as a later answer of the Engine, not as its first.
+    undecided: BTreeSet<String>,
 }
 
 impl Suite {
@@ -91,28 +116,44 @@ impl Suite {
     /// # Errors
     /// A sentence about what is wrong in the tests' data.
     pub fn new(settings: Settings) -> Result<Self, String> {
-        let grid = Grid::load()?.of_runtime(settings.runtime.name());
+        let subject = |runtime: &Runtime| {
+            Ok(Subject {
+                runtime: *runtime,
+                grid: Grid::load()?.of_runtime(runtime.name()),
+                seen: Mutex::default(),
+            })
+        };
         Ok(Self {
+            subjects: settings
+                .runtimes
+                .iter()
+                .map(subject)
+                .collect::<Result<_, String>>()?,
             settings,
             rules: Rules::load()?,
-            grid,
             allowed: allowed()?,
             engines: OnceLock::new(),
-            seen: Mutex::new(Seen::default()),
             order: RwLock::new(()),
         })
     }
 
-    /// Whether the subject's runtime can do what the scenario wants.
+    /// Whether a subject's runtime can do what the scenario wants.
     #[must_use]
     pub fn applies(&self, scenario: &Scenario) -> bool {
-        self.settings.proves_itself() || scenario.runtimes.contains(&self.settings.runtime)
+        self.subjects
+            .iter()
+            .any(|subject| self.applies_to(subject, scenario))
     }
 
-    /// Runs a scenario with both engines.
+    fn applies_to(&self, subject: &Subject, scenario: &Scenario) -> bool {
+        self.settings.proves_itself() || scenario.runtimes.contains(&subject.runtime)
+    }
+
+    /// Runs a scenario with all engines. What differs from the real Engine's answers is held
+    /// against what it answers when it is asked again; it has to be one of them.
     ///
     /// # Errors
-    /// A text that shows what differs.
+    /// A text that shows what differs from the first of them.
     pub fn run(&self, scenario: &Scenario) -> Result<(), String> {
         let engines = self
             .engines
@@ -125,21 +166,56 @@ impl Suite {
         } else {
             _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
         }
-        let (oracle, subject) = std::thread::scope(|scope| {
-            let oracle = scope.spawn(|| play(scenario, &engines.oracle_stage));
-            let subject = play(scenario, &engines.subject_stage);
-            (oracle.join(), subject)
+        let (oracle, subjects) = std::thread::scope(|scope| {
+            let oracle = scope.spawn(|| play(scenario, &engines.oracle.stage));
+            let subjects: Vec<_> = self
+                .subjects
+                .iter()
+                .zip(&engines.subjects)
+                .filter(|(subject, _)| self.applies_to(subject, scenario))
+                .map(|(subject, side)| {
+                    let played = scope.spawn(|| play(scenario, &side.stage));
+                    (subject, side, played)
+                })
+                .collect();
+            let subjects: Vec<_> = subjects
+                .into_iter()
+                .map(|(subject, side, played)| (subject, side, played.join()))
+                .collect();
+            (oracle.join(), subjects)
         });
         let oracle = oracle.map_err(|_| "the oracle's half panicked".to_owned())?;
-        self.check(scenario, engines, &oracle, &subject)
+        let mut problems = Vec::new();
+        for (subject, side, played) in subjects {
+            let runtime = subject.runtime.name();
+            let played = played.map_err(|_| format!("the half of {runtime} panicked"))?;
+            let check = |oracle: &Played| {
+                let halves = [(&engines.oracle.stage, oracle), (&side.stage, &played)];
+                self.check(scenario, subject, &engines.known, halves)
+            };
+            let Err(problem) = check(&oracle) else {
+                continue;
+            };
+            let again = || check(&play(scenario, &engines.oracle.stage)).is_ok();
+            if (0..ASKED_AGAIN).any(|_| again()) {
+                subject.seen().undecided.insert(scenario.name.clone());
+            } else {
+                problems.push(format!("{runtime}: {problem}"));
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(problems.join("\n"))
     }
 
+    /// Holds a subject's records against the oracle's.
     fn check(
         &self,
         scenario: &Scenario,
-        engines: &Ready,
-        oracle: &Played,
-        subject: &Played,
+        subject: &Subject,
+        known: &BTreeSet<String>,
+        [(oracle_stage, oracle), (subject_stage, played)]: [(&Stage, &Played); 2],
     ) -> Result<(), String> {
         if let Some(error) = &oracle.error {
             return Err(format!("with the real Engine: {error}"));
@@ -148,7 +224,7 @@ impl Suite {
         for record in &oracle.records {
             problems.extend(unexpected(scenario, record));
         }
-        self.note(&oracle.records);
+        subject.note(&oracle.records);
         let normaliser = |stage: &Stage| {
             let local = vec![
                 (stage.endpoint.docker_host(), "<host>"),
@@ -157,16 +233,15 @@ impl Suite {
                 (stage.index.clone(), "<index>"),
                 (stage.tokens.clone(), "<tokens>"),
             ];
-            Normaliser::new(&self.rules, &self.grid, &engines.known, local)
+            Normaliser::new(&self.rules, &subject.grid, known, local)
         };
-        let mut of_oracle = normaliser(&engines.oracle_stage);
-        let mut of_subject =
-            normaliser(&engines.subject_stage).overlooking(self.settings.overlooked);
-        for (left, right) in oracle.records.iter().zip(&subject.records) {
-            let (oracle, subject) = (of_oracle.normalise(left), of_subject.normalise(right));
-            problems.extend(self.difference(scenario, left, &oracle, &subject));
+        let mut of_oracle = normaliser(oracle_stage);
+        let mut of_subject = normaliser(subject_stage).overlooking(self.settings.overlooked);
+        for (left, right) in oracle.records.iter().zip(&played.records) {
+            let halves = [of_oracle.normalise(left), of_subject.normalise(right)];
+            problems.extend(self.difference(scenario, subject, left, &halves));
         }
-        if let Some(error) = &subject.error {
+        if let Some(error) = &played.error {
             problems.push(format!("Sockerless: {error}"));
         }
         if problems.is_empty() {
@@ -179,20 +254,20 @@ impl Suite {
     fn difference(
         &self,
         scenario: &Scenario,
+        subject: &Subject,
         record: &Record,
-        oracle: &serde_json::Value,
-        subject: &serde_json::Value,
+        [oracle, given]: &[serde_json::Value; 2],
     ) -> Option<String> {
         let operation = record
             .request
             .as_ref()
-            .and_then(|request| self.grid.operation(request));
+            .and_then(|request| subject.grid.operation(request));
         let mut refused = Vec::new();
-        for pointer in differing(oracle, subject) {
+        for pointer in differing(oracle, given) {
             let allowing = self.allowed.iter().position(|entry| {
                 !self.settings.proves_itself()
                     && entry.allows(
-                        self.settings.runtime,
+                        subject.runtime,
                         &scenario.name,
                         &record.title,
                         operation,
@@ -201,7 +276,7 @@ impl Suite {
             });
             match allowing {
                 Some(entry) => {
-                    self.seen().allowed.insert(entry);
+                    subject.seen().allowed.insert(entry);
                 }
                 None => refused.push(pointer),
             }
@@ -214,10 +289,58 @@ impl Suite {
             record.step,
             record.title,
             refused.join(", "),
-            unified(oracle, subject)
+            unified(oracle, given)
         ))
     }
 
+    /// Prints the grid and what is missing; to be called after all scenarios.
+    ///
+    /// # Errors
+    /// A text with the cells that no step has filled, and the entries of the
+    /// list of differences that no longer differ.
+    pub fn conclude(&self) -> Result<(), String> {
+        let allowed: &[Allowed] = if self.settings.proves_itself() {
+            &[]
+        } else {
+            &self.allowed
+        };
+        let problems: Vec<String> = self
+            .subjects
+            .iter()
+            .flat_map(|subject| {
+                let runtime = subject.runtime.name();
+                let problems = subject.conclude(allowed).into_iter();
+                problems.map(move |problem| format!("{runtime}: {problem}"))
+            })
+            .collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(problems.join("\n"))
+    }
+
+    /// Ends all engines.
+    ///
+    /// # Errors
+    /// What went wrong at a subject's end.
+    pub fn end(self) -> Result<(), String> {
+        let Some(Ok(engines)) = self.engines.into_inner() else {
+            return Ok(());
+        };
+        drop(engines.registries);
+        let mut ended = Ok(());
+        for Side { engine, .. } in engines.subjects {
+            if std::env::var_os("SOCKERLESS_TEST_LOG").is_some() {
+                println!("{}", engine.log());
+            }
+            ended = ended.and(engine.end());
+        }
+        drop(engines.oracle);
+        ended
+    }
+}
+
+impl Subject {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -246,20 +369,20 @@ impl Suite {
         }
     }
 
-    /// Prints the grid and what is missing; to be called after all scenarios.
-    ///
-    /// # Errors
-    /// A text with the cells that no step has filled, and the entries of the
-    /// list of differences that no longer differ.
-    pub fn conclude(&self) -> Result<(), String> {
+    /// Prints the grid; gives what is missing, of the grid and of the allowed differences.
+    fn conclude(&self, allowed: &[Allowed]) -> Vec<String> {
+        let runtime = self.runtime.name();
         let seen = self.seen();
         let missing = self.grid.missing(&seen.cells);
         println!(
-            "grid: {} of {} cells filled, {} beyond every request",
+            "{runtime}: {} of {} cells of the grid filled, {} beyond every request",
             self.grid.size() - missing.len(),
             self.grid.size(),
             self.grid.unreachable().len()
         );
+        for scenario in &seen.undecided {
+            println!("{runtime}: the Engine has more than one answer to {scenario}");
+        }
         let mut problems: Vec<String> = missing
             .iter()
             .map(|cell| format!("no step has seen {} answer {}", cell.row, cell.column))
@@ -275,40 +398,16 @@ impl Suite {
                     )
                 }),
         );
-        if !self.settings.proves_itself() {
-            let runtime = self.settings.runtime.name();
-            for (number, entry) in self.allowed.iter().enumerate() {
-                if entry.runtimes.iter().any(|name| name == runtime)
-                    && !seen.allowed.contains(&number)
-                {
-                    problems.push(format!(
-                        "differences.json: {} / {} / {} no longer differs: remove it",
-                        entry.scenario, entry.step, entry.path
-                    ));
-                }
+        for (number, entry) in allowed.iter().enumerate() {
+            if entry.runtimes.iter().any(|name| name == runtime) && !seen.allowed.contains(&number)
+            {
+                problems.push(format!(
+                    "differences.json: {} / {} / {} no longer differs: remove it",
+                    entry.scenario, entry.step, entry.path
+                ));
             }
         }
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(problems.join("\n"))
-    }
-
-    /// Ends both engines.
-    ///
-    /// # Errors
-    /// What went wrong at the subject's end.
-    pub fn end(self) -> Result<(), String> {
-        let Some(Ok(engines)) = self.engines.into_inner() else {
-            return Ok(());
-        };
-        drop(engines.registries);
-        if std::env::var_os("SOCKERLESS_TEST_LOG").is_some() {
-            println!("{}", engines.subject.log());
-        }
-        let ended = engines.subject.end();
-        drop(engines.oracle);
-        ended
+        problems
     }
 }
 
@@ -344,85 +443,95 @@ fn start(settings: &Settings) -> Result<Ready, String> {
     std::fs::create_dir(&fixtures_folder).map_err(|error| error.to_string())?;
     let mut fixtures = Fixtures::make(&scripts(), &fixtures_folder)?;
 
-    let addresses = Addresses {
-        open: free_port()?,
-        guarded: free_port()?,
-        index: free_port()?,
-        tokens: free_port()?,
-    };
-    let registries = Registries::write(folder.path(), "registry", &addresses)?;
-    std::fs::copy(
-        fixtures_folder.join("rootfs.tar"),
-        registries.index.join("rootfs.tar"),
-    )
-    .map_err(|error| format!("rootfs.tar: {error}"))?;
-    let registry = start_registry(
+    let addresses = Addresses::free()?;
+    let original = Registries::write(folder.path(), "registry", &addresses)?;
+    let filled = start_registry(
         std::process::Command::new(&registry_program)
             .arg("serve")
-            .arg(&registries.open),
+            .arg(&original.open),
     )?;
     fixtures.publish(&Endpoint::Tcp(addresses.open))?;
-    let mut running = vec![registry];
+    drop(filled);
 
     let oracle = match &settings.oracle {
         Some(host) => Engine::foreign(host)?,
         None => Engine::real(&folder.path().join("oracle"))?,
     };
-    let subject = match settings.subject.as_deref() {
-        Some("engine") => Engine::real(&folder.path().join("subject"))?,
-        Some(host) => Engine::foreign(host)?,
-        None => Engine::ours(
-            &own_program()?,
-            settings.runtime,
-            &folder.path().join("subject"),
-        )?,
-    };
-    let mut stages = Vec::new();
-    for (engine, name) in [(&oracle, "registry-oracle"), (&subject, "registry")] {
-        let shares = engine.shares_network();
-        // What the one pushes, the other does not find.
-        let own = if shares {
-            Registries::write(folder.path(), "registry", &addresses)?
-        } else {
-            copy_folder(&folder.path().join("registry"), &folder.path().join(name))?;
-            let own = Registries::write(folder.path(), name, &addresses)?;
-            running.push(engine.registry(&registry_program, &own.open)?);
-            own
+    let mut sides = vec![("registry-oracle".to_owned(), oracle)];
+    for runtime in &settings.runtimes {
+        let name = runtime.name();
+        let engine = match settings.subject.as_deref() {
+            Some("engine") => Engine::real(&folder.path().join("subject"))?,
+            Some(host) => Engine::foreign(host)?,
+            None => Engine::ours(&own_program()?, *runtime, &folder.path().join(name))?,
         };
-        running.push(engine.registry(&registry_program, &own.guarded)?);
-        running.push(engine.files(addresses.index, &own.index)?);
-        running.push(engine.tokens(addresses.tokens)?);
-        let stage = Stage {
-            endpoint: engine.endpoint.clone(),
-            client: client.clone(),
-            registry: addresses.open.to_string(),
-            guarded: addresses.guarded.to_string(),
-            index: addresses.index.to_string(),
-            tokens: addresses.tokens.to_string(),
-            fixtures: fixtures_folder.clone(),
-        };
-        load_images(&stage).map_err(|error| format!("{error}\n{}", engine.log()))?;
-        stages.push(stage);
+        sides.push((format!("registry-{name}"), engine));
     }
-    let subject_stage = stages.pop().ok_or("two stages")?;
-    let oracle_stage = stages.pop().ok_or("two stages")?;
+    let mut running = Vec::new();
+    let mut sides = sides
+        .into_iter()
+        .map(|(name, engine)| {
+            // What the one pushes, the others do not find.
+            let addresses = Addresses::free()?;
+            copy_folder(&folder.path().join("registry"), &folder.path().join(&name))?;
+            let own = Registries::write(folder.path(), &name, &addresses)?;
+            std::fs::copy(
+                fixtures_folder.join("rootfs.tar"),
+                own.index.join("rootfs.tar"),
+            )
+            .map_err(|error| format!("rootfs.tar: {error}"))?;
+            running.push(engine.registry(&registry_program, &own.open)?);
+            running.push(engine.registry(&registry_program, &own.guarded)?);
+            if !engine.shares_network() {
+                // A manifest is what the client fetches by itself, from where it is.
+                running.push(start_registry(
+                    std::process::Command::new(&registry_program)
+                        .arg("serve")
+                        .arg(&own.guarded),
+                )?);
+            }
+            running.push(engine.files(addresses.index, &own.index)?);
+            running.push(engine.tokens(addresses.tokens)?);
+            let stage = Stage {
+                endpoint: engine.endpoint.clone(),
+                client: client.clone(),
+                registry: addresses.open.to_string(),
+                guarded: addresses.guarded.to_string(),
+                index: addresses.index.to_string(),
+                tokens: addresses.tokens.to_string(),
+                fixtures: fixtures_folder.clone(),
+            };
+            load_images(&stage).map_err(|error| format!("{error}\n{}", engine.log()))?;
+            Ok(Side { engine, stage })
+        })
+        .collect::<Result<Vec<_>, String>>()?
+        .into_iter();
     Ok(Ready {
-        oracle,
-        subject,
-        oracle_stage,
-        subject_stage,
+        oracle: sides.next().ok_or("no oracle")?,
+        subjects: sides.collect(),
         known: fixtures.known,
         registries: running,
         _folder: folder,
     })
 }
 
-/// Where the registries are; the same for both engines, each in its own network.
+/// Where an engine's registries are.
 struct Addresses {
     open: SocketAddr,
     guarded: SocketAddr,
     index: SocketAddr,
     tokens: SocketAddr,
+}
+
+impl Addresses {
+    fn free() -> Result<Self, String> {
+        Ok(Self {
+            open: free_port()?,
+            guarded: free_port()?,
+            index: free_port()?,
+            tokens: free_port()?,
+        })
+    }
 }
 
 /// The configurations of an engine's registries, and the folder that stands for Docker Hub's
