@@ -10,6 +10,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         exec(),
         exec_failures(),
+        exec_folders(),
+        exec_users(),
+        exec_users_events(),
         exec_input(),
         exec_detached(),
         exec_api(),
@@ -73,6 +76,80 @@ fn exec_failures() -> Scenario {
             docker("exec @N true").gives(1),
         ],
     )
+}
+
+fn exec_folders() -> Scenario {
+    let programs = ["true", "/tmp", "absent", "/absent"];
+    let steps = programs.into_iter().flat_map(|program| {
+        ["rel", ".", "/absent", "/etc/passwd", "/etc/../etc", "//etc"]
+            .map(|folder| docker(&format!("exec --workdir {folder} @N {program}")))
+    });
+    Scenario::new("exec-folders", std::iter::once(sleeper("@N")).chain(steps))
+}
+
+fn exec_users() -> Scenario {
+    let users = [
+        "root",
+        "nobody",
+        "0",
+        "1234",
+        "1234:5",
+        "root:root",
+        ":",
+        ":root",
+        "absent",
+        "absent:root",
+        "root:absent",
+        "1234:absent",
+        "-1",
+        "2147483647",
+        "2147483648",
+        "99999999999",
+        "99999999999999999999",
+        "0:2147483648",
+        "0:-1",
+        "0:0:0",
+    ];
+    let create = |user: &str| {
+        api("POST /containers/@N/exec").json(&json!({
+            "Cmd": ["id"], "AttachStdout": true, "User": user,
+        }))
+    };
+    Scenario::new(
+        "exec-users",
+        std::iter::once(sleeper("@N"))
+            .chain(users.into_iter().flat_map(|user| {
+                [
+                    create(user),
+                    docker(&format!("exec --user {user} @N id")),
+                    docker(&format!("exec --user {user} @N absent")),
+                ]
+            }))
+            .chain([
+                docker("exec --detach --user absent @N true").gives(1),
+                docker("pause @N").gives(0),
+                create("absent").gives(409),
+                docker("unpause @N").gives(0),
+                docker("kill @N").gives(0),
+                docker("wait @N").gives(0),
+                create("absent").gives(409),
+            ]),
+    )
+    .microvm_only()
+}
+
+fn exec_users_events() -> Scenario {
+    Scenario::new(
+        "exec-users-events",
+        [
+            sleeper("@N"),
+            docker("exec --user nobody @N true").gives(0),
+            docker("exec --user absent @N true").gives(1),
+            docker("exec --user 1234 @N true").gives(0),
+            docker("events --since 10m --until=-1s --filter container=@N --format '{{.Action}}'"),
+        ],
+    )
+    .microvm_only()
 }
 
 fn exec_input() -> Scenario {

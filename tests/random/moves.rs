@@ -123,7 +123,7 @@ pub(crate) fn steps(one: &Move, runtime: Runtime) -> Vec<Step> {
         Kind::Pause => vec![post("pause"), state(name)],
         Kind::Unpause => vec![post("unpause"), state(name)],
         Kind::Rename => vec![rename(one, name)],
-        Kind::Exec => vec![post("exec").json(&exec(one))],
+        Kind::Exec => vec![post("exec").json(&exec(one, runtime))],
         Kind::ExecClient => vec![docker(&format!(
             "exec {} {name} {}",
             one.choose(&[
@@ -552,11 +552,18 @@ fn rename(one: &Move, name: &str) -> Step {
     api(&format!("POST /containers/{name}/rename?name={new}"))
 }
 
-/// Known to differ, and left out until it does not: a user that is not there, whom the Engine
-/// looks for when an exec is created and the agent when it is started.
-fn exec(one: &Move) -> Value {
+/// An exec that is created and not started.
+fn exec(one: &Move, runtime: Runtime) -> Value {
     let mut body = json!({"Cmd": ["true"], "AttachStdout": true});
     let odd = [
+        // Whose a function's processes are, the platform says.
+        (
+            "User",
+            match runtime {
+                Runtime::Microvm => json!("absent"),
+                Runtime::Function => json!(""),
+            },
+        ),
         ("Cmd", json!(null)),
         ("Cmd", json!([])),
         ("Cmd", json!([""])),

@@ -10,7 +10,7 @@ use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::spec::{Confinement, ProcessSpec};
 
 use super::child::{Bounds, Order, Pointers, Prepared, STEP_BYTES, Step, become_program};
-use super::failure::start_failure;
+use super::failure::{relative_folder, start_failure};
 use super::launch::Role;
 use super::namespace::Namespace;
 use super::program::quote;
@@ -59,6 +59,9 @@ impl Plan {
         } else {
             spec.working_dir.clone()
         };
+        if role == Role::Exec && !cwd.starts_with('/') {
+            return Err(relative_folder());
+        }
         let owner = identity.filter(|_| switches);
         let mut added = Vec::new();
         for group in confinement.groups.iter().filter(|_| switches) {

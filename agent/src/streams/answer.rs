@@ -60,9 +60,21 @@ pub(super) async fn whole<W: AsyncWrite + Unpin>(
     send: &mut W,
     value: &impl Serialize,
 ) -> Result<(), Gone> {
+    whole_with(200, send, value).await
+}
+
+/// Answers with a short JSON text.
+pub(super) async fn whole_with<W: AsyncWrite + Unpin>(
+    status: u16,
+    send: &mut W,
+    value: &impl Serialize,
+) -> Result<(), Gone> {
     let mut text = serde_json::to_vec(value).map_err(|_| Gone)?;
     text.push(b'\n');
-    let head = Head::ok("application/json").with_length(text.len());
+    let head = Head {
+        status,
+        ..Head::ok("application/json").with_length(text.len())
+    };
     answer(send, head).await?;
     send.write_all(&text).await?;
     Ok(())

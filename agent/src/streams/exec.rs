@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use sockerless_shared::ids::ExecId;
 use sockerless_shared::protocol::control::{Deed, Report, StartFailure};
 use sockerless_shared::protocol::stdcopy::OutputStream;
@@ -9,6 +10,7 @@ use sockerless_shared::spec::ProcessSpec;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
 
+use super::answer::{Failure, fail, whole_with};
 use super::detach::DetachKeys;
 use super::exec_runner::{Piece, run};
 use super::output::{Wanted, give};
@@ -18,6 +20,7 @@ use crate::container::Container;
 use crate::process::failure::exec_sentence;
 use crate::process::launch::{Launched, Role, launch};
 use crate::process::stdin::Stdin;
+use crate::process::user::Accounts;
 use crate::relay::Link;
 
 /// Pieces of output that wait for a slow client; then the process waits too.
@@ -123,6 +126,27 @@ where
             Err(Gone)
         }
     }
+}
+
+/// Looks for the user of an exec that is to be created, and answers for the control plane, which
+/// has noted the exec.
+pub(super) async fn create<W: AsyncWrite + Unpin>(
+    session: &Session,
+    exec: ExecId,
+    user: &str,
+    send: &mut W,
+) -> Result<(), Gone> {
+    if session.container().await.is_none() {
+        return fail(send, Failure::new(409, "the container is not running")).await;
+    }
+    if let Err(error) = Accounts::load().resolve(user) {
+        session.did(Deed::ExecRefused { exec });
+        return fail(send, Failure::new(400, error.to_string())).await;
+    }
+    let created = Deed::ExecCreated { exec: exec.clone() };
+    // Told before the client learns of it, as Docker does. A run that ends meanwhile tells nobody.
+    let _ = session.did_and_recorded(created).await;
+    whole_with(201, send, &json!({ "Id": exec })).await
 }
 
 /// Starts a process whose output nobody reads (`docker exec -d`).

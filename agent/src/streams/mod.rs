@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock;
 use crate::container::Container;
-use crate::relay::Link;
+use crate::relay::{Link, Unrecorded};
 
 pub(crate) use exec::run_detached;
 pub(crate) use files::{Keeper, Place};
@@ -98,8 +98,16 @@ impl Session {
 
     /// Reports what was done for a client.
     pub(crate) fn did(&self, deed: Deed) {
+        drop(self.did_and_recorded(deed));
+    }
+
+    /// The same; resolves when the control plane has recorded it.
+    fn did_and_recorded(
+        &self,
+        deed: Deed,
+    ) -> impl Future<Output = Result<(), Unrecorded>> + Send + use<> {
         let at = clock::now();
-        drop(self.link.report(Report::Done { at, deed }));
+        self.link.report(Report::Done { at, deed })
     }
 
     /// Resolves when the process runs, or never will.

@@ -129,6 +129,7 @@ where
             };
             stats::stats(session, &options, send, gone).await
         }
+        Operation::ExecCreate { exec, user } => exec::create(session, exec, &user, send).await,
         Operation::Top { arguments } => top::top(session, &arguments, send).await,
     }
 }

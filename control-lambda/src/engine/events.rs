@@ -385,6 +385,14 @@ impl Control {
         let exec_id = |exec: &ExecId| [("execID", exec.to_string())];
         let container = &found.record;
         let event = match deed {
+            Deed::ExecCreated { exec } => match self.store.exec(namespace, exec).await? {
+                Some(exec) => of_exec(container, &exec, ExecEvent::Create, at),
+                None => return Ok(()),
+            },
+            Deed::ExecRefused { exec } => {
+                let erased = self.store.erase_exec(namespace, &container.id, exec);
+                return Ok(erased.await?);
+            }
             Deed::ArchiveSent => of_container(container, "archive-path", [], at),
             Deed::ArchiveExtracted => of_container(container, "extract-to-dir", [], at),
             Deed::Exported => of_container(container, "export", [], at),

@@ -158,19 +158,32 @@ impl Store {
         container: &ContainerId,
     ) -> Result<(), StoreError> {
         for id in self.execs_of(container).await? {
-            self.write(vec![
-                Write::Delete {
-                    key: exec_key(namespace, &id),
-                    condition: Condition::Always,
-                },
-                Write::Delete {
-                    key: mark_key(container, &id),
-                    condition: Condition::Always,
-                },
-            ])
-            .await?;
+            self.erase_exec(namespace, container, &id).await?;
         }
         Ok(())
+    }
+
+    /// Removes one of them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn erase_exec(
+        &self,
+        namespace: &Namespace,
+        container: &ContainerId,
+        id: &ExecId,
+    ) -> Result<(), StoreError> {
+        self.write(vec![
+            Write::Delete {
+                key: exec_key(namespace, id),
+                condition: Condition::Always,
+            },
+            Write::Delete {
+                key: mark_key(container, id),
+                condition: Condition::Always,
+            },
+        ])
+        .await
     }
 }
 

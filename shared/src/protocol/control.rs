@@ -226,6 +226,16 @@ pub enum Deed {
     Exported,
     /// Its processes were listed.
     Listed,
+    /// The user of an exec was found: it is created.
+    ExecCreated {
+        /// Which.
+        exec: ExecId,
+    },
+    /// The user of an exec was not found: there is no such exec.
+    ExecRefused {
+        /// Which.
+        exec: ExecId,
+    },
     /// A client left by the keys for that.
     Detached {
         /// The exec that it was attached to; `None` for the container itself.

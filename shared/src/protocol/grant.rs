@@ -126,6 +126,14 @@ pub enum Operation {
         /// The memory limit, in bytes.
         memory_limit: u64,
     },
+    /// Whether the user of a new exec can be found, answered as Docker answers the exec's
+    /// creation.
+    ExecCreate {
+        /// Which.
+        exec: ExecId,
+        /// `user[:group]`.
+        user: String,
+    },
     /// The container's processes, as Docker's JSON.
     Top {
         /// What `ps` is asked for.
@@ -146,6 +154,7 @@ impl Operation {
             | Self::Export
             | Self::Changes
             | Self::Stats { .. }
+            | Self::ExecCreate { .. }
             | Self::Top { .. } => false,
         }
     }
@@ -161,6 +170,7 @@ impl Operation {
             | Self::Export
             | Self::Changes
             | Self::Stats { .. }
+            | Self::ExecCreate { .. }
             | Self::Top { .. } => true,
         }
     }
@@ -178,6 +188,7 @@ impl Operation {
             | Self::Exec { .. }
             | Self::Logs { .. }
             | Self::Stats { .. }
+            | Self::ExecCreate { .. }
             | Self::Top { .. } => false,
         }
     }

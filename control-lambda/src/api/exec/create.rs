@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 use sockerless_shared::ids::ExecId;
 use sockerless_shared::lifecycle::Phase;
+use sockerless_shared::protocol::grant::Operation;
 use sockerless_shared::spec::{ProcessSpec, Runtime};
 
+use crate::api::containers::attach::open;
 use crate::api::containers::spec::{console_size, exec_environment, strings};
 use crate::api::go_json::{Absent, Field, Kind};
 use crate::api::{ApiError, ApiResult, Context, containers, detach_keys, go_json, json};
@@ -74,10 +76,11 @@ const FIELDS: &[Field] = &[
     },
 ];
 
-/// Notes what is to be run in a running container; nothing runs yet.
+/// Notes what is to be run in a running container; nothing runs yet. Where its user is a name, the
+/// agent looks for it and answers.
 ///
 /// # Errors
-/// 400 without a command, 404, 409 when the container does not run, 501 for
+/// 400 without a command or for a user that is not there, 404, 409 when the container does not run, 501 for
 /// what the runtime cannot do.
 pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
     let body = go_json::complete("ExecOptions", FIELDS, &context.json_body_or_nothing()?)?;
@@ -104,8 +107,8 @@ pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
             "exec --privileged is not implemented by sockerless: there are no privileges to give",
         ));
     }
-    let user = text("User");
-    if container.shape.runtime == Runtime::Function && !user.is_empty() {
+    let asked_for = text("User");
+    if container.shape.runtime == Runtime::Function && !asked_for.is_empty() {
         return Err(ApiError::not_implemented(
             "exec --user is not possible under the runtime function, which runs everything as one fixed unprivileged user: use --runtime microvm",
         ));
@@ -129,7 +132,7 @@ pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
                 or(text("WorkingDir"), of_container("WorkingDir")),
                 "/".to_owned(),
             ),
-            user: or(user, of_container("User")),
+            user: or(asked_for.clone(), of_container("User")),
             tty,
             open_stdin: flag("AttachStdin"),
             console_size: match &body["ConsoleSize"] {
@@ -144,20 +147,47 @@ pub async fn create(context: &Context<'_>, reference: &str) -> ApiResult {
         detach_keys: text("DetachKeys"),
         state: ExecState::Created,
     };
-    context
-        .control
-        .store
-        .create_exec(
-            context.namespace,
-            &exec,
-            &[of_exec(
-                &container,
-                &exec,
-                ExecEvent::Create,
-                context.control.environment.now(),
-            )],
-        )
-        .await?;
-    context.control.tell_listeners(context.namespace).await;
+    let control = context.control;
+    let found_by_agent = to_be_found(&asked_for);
+    let now = control.environment.now();
+    let event = of_exec(&container, &exec, ExecEvent::Create, now);
+    // That of an exec whose user is to be found is said when he is.
+    let events = if found_by_agent {
+        &[][..]
+    } else {
+        std::slice::from_ref(&event)
+    };
+    let created = control.store.create_exec(context.namespace, &exec, events);
+    created.await?;
+    if found_by_agent {
+        let operation = Operation::ExecCreate {
+            exec: exec.id,
+            user: asked_for,
+        };
+        return open(context, &container, None, operation).await;
+    }
+    control.tell_listeners(context.namespace).await;
     json(201, &json!({ "Id": exec.id }))
+}
+
+/// Whether `user[:group]` has a name that only the container's files can tell the number of, or a
+/// number that is none.
+fn to_be_found(user: &str) -> bool {
+    let is_id = |part: &str| part.is_empty() || part.parse().is_ok_and(|id: i32| id >= 0);
+    !user.splitn(2, ':').all(is_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_be_found;
+
+    #[test]
+    fn numbers_need_not_be_looked_for() {
+        for user in ["", "0", "1234", "1234:5", ":5", "1234:", ":", "2147483647"] {
+            assert!(!to_be_found(user), "{user}");
+        }
+        for user in ["root", "0:root", ":root", "-1", "2147483648", "0:0:0", " 0"] {
+            assert!(to_be_found(user), "{user}");
+        }
+    }
 }
