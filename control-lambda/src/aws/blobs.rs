@@ -11,6 +11,7 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::BytesMut;
+use futures_util::stream::Fuse;
 use futures_util::{StreamExt as _, stream};
 use sockerless_shared::timestamp::Timestamp;
 
@@ -73,7 +74,7 @@ impl BucketBlobs {
         &self,
         name: &BlobName,
         first: BytesMut,
-        mut body: ByteStream,
+        mut body: Fuse<ByteStream>,
         limit: u64,
     ) -> Result<u64, BlobError> {
         let upload = Upload::begin(self, name).await?;
@@ -95,12 +96,9 @@ impl BucketBlobs {
 
 #[async_trait]
 impl Blobs for BucketBlobs {
-    async fn put(
-        &self,
-        name: &BlobName,
-        mut body: ByteStream,
-        limit: u64,
-    ) -> Result<u64, BlobError> {
+    async fn put(&self, name: &BlobName, body: ByteStream, limit: u64) -> Result<u64, BlobError> {
+        // The part after the last is looked for where the body has ended already.
+        let mut body = body.fuse();
         let mut first = BytesMut::new();
         read_part(&mut body, &mut first, 0, limit).await?;
         if first.len() >= PART_BYTES {
@@ -193,7 +191,7 @@ fn presigning_from(
 
 /// Reads until there is enough for a part or the body ends. `already` bytes came before.
 async fn read_part(
-    body: &mut ByteStream,
+    body: &mut Fuse<ByteStream>,
     part: &mut BytesMut,
     already: u64,
     limit: u64,

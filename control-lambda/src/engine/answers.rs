@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{Control, EngineError};
 use crate::ports::relay::PostError;
+use crate::store::answers::Meta;
 use crate::store::runs::RunRecord;
 use crate::store::waiters::{Wait, Waiter};
 
@@ -84,6 +85,50 @@ impl Control {
             return Ok(());
         };
         self.post_parts(id, &peer, first, parts).await
+    }
+
+    /// Removes an answer and the blobs that are parts of it.
+    pub(crate) async fn forget_answer(
+        &self,
+        id: &AnswerId,
+        meta: &Meta,
+    ) -> Result<(), EngineError> {
+        let parts = self.store.parts_from(id, meta, 0).await?;
+        self.store.erase_answer(id).await?;
+        for (_, part) in parts {
+            if let Part::Blob { blob } = part {
+                self.drop_body(&blob).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of an answer has been given, if only its client is not done with it yet.
+    pub(crate) async fn is_complete(&self, id: &AnswerId) -> Result<bool, EngineError> {
+        let Some(meta) = self.store.answer(id).await? else {
+            return Ok(true);
+        };
+        let last = meta.next.saturating_sub(1);
+        let parts = self.store.parts_from(id, &meta, last).await?;
+        Ok(matches!(parts.last(), Some((_, Part::End))))
+    }
+
+    /// Ends an answer that cannot be completed: its client sees that it breaks off.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn break_off(&self, id: &AnswerId) -> Result<(), EngineError> {
+        let Some(meta) = self.store.answer(id).await? else {
+            return Ok(());
+        };
+        self.forget_answer(id, &meta).await?;
+        let found = self.store.peer(&meta.peer).await?;
+        if let Some(connection) = found.and_then(|peer| peer.connection) {
+            let answer = id.clone();
+            let text = serde_json::to_string(&ControlToFrontend::NoSuchAnswer { answer })?;
+            self.post_or_forget(&connection, text).await;
+        }
+        Ok(())
     }
 
     /// Posts parts that are stored; those that are lost are asked for again.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sockerless_shared::answer::Part;
 use sockerless_shared::ids::{ConnectionId, PeerId, RunId};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::{ControlToFrontend, FrontendMessage};
@@ -62,13 +61,7 @@ impl Control {
             FrontendMessage::Done { answer } => {
                 let found = self.store.answer(&answer).await?;
                 if let Some(meta) = found.filter(|meta| meta.peer == *peer) {
-                    let parts = self.store.parts_from(&answer, &meta, 0).await?;
-                    self.store.erase_answer(&answer).await?;
-                    for (_, part) in parts {
-                        if let Part::Blob { blob } = part {
-                            self.drop_body(&blob).await;
-                        }
-                    }
+                    self.forget_answer(&answer, &meta).await?;
                     if let Some(subscription) = meta.subscription {
                         self.store
                             .unsubscribe(&subscription.namespace, &answer)

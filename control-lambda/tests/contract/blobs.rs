@@ -77,7 +77,11 @@ fn body(pieces: &[&[u8]]) -> ByteStream {
         .iter()
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
         .collect();
-    stream::iter(pieces).boxed()
+    // As most streams, it may not be asked again when it has ended.
+    stream::unfold(pieces.into_iter(), |mut rest| async {
+        rest.next().map(|piece| (piece, rest))
+    })
+    .boxed()
 }
 
 fn broken(pieces: &[&[u8]]) -> ByteStream {

@@ -288,3 +288,38 @@ async fn imports_of_what_is_large_or_elsewhere_are_jobs() {
     assert_eq!(response.head.status, 400);
     is_gone(&control, &name).await;
 }
+
+#[tokio::test]
+async fn an_archive_that_another_invocation_began_breaks_off() {
+    let (registry, _, _) = registry().await;
+    let place = place();
+    let control = control(&place);
+    let pulled = answer(&control).await;
+    control.run_job(pull_of(&place, &registry, &pulled)).await;
+    let save = |answer: &AnswerId| Job::Save {
+        namespace: place.namespace.clone(),
+        names: vec![format!("{}/r:v1", registry.address)],
+        platform: None,
+        answer: answer.clone(),
+    };
+
+    let whole = answer(&control).await;
+    control.run_job(save(&whole)).await;
+    let parts = |meta| {
+        let store = control.store();
+        let whole = &whole;
+        async move { store.parts_from(whole, &meta, 0).await.unwrap() }
+    };
+    let meta = control.store().answer(&whole).await.unwrap().unwrap();
+    let before = parts(meta.clone()).await;
+    assert!(matches!(before.last(), Some((_, Part::End))), "{before:?}");
+    // Lambda may deliver a job that was done once more.
+    control.run_job(save(&whole)).await;
+    assert_eq!(parts(meta).await, before);
+
+    let begun = answer(&control).await;
+    let head = before.into_iter().map(|(_, part)| part).take(1).collect();
+    control.deliver(&begun, head).await.unwrap();
+    control.run_job(save(&begun)).await;
+    assert_eq!(control.store().answer(&begun).await, Ok(None));
+}

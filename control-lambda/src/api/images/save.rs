@@ -50,7 +50,8 @@ fn refusal(error: &SaveError) -> ApiError {
     ApiError::new(error.status(), error.to_string())
 }
 
-/// Carries out [`Job::Save`].
+/// Carries out [`Job::Save`]. One that an invocation before this one has begun and not ended, which
+/// Lambda then carries out again, breaks off: the client has the beginning of another archive.
 ///
 /// # Errors
 /// When the answer cannot be stored.
@@ -61,7 +62,14 @@ pub(crate) async fn carry_out(
     platform: Option<&str>,
     answer: AnswerId,
 ) -> Result<(), EngineError> {
-    let mut writer = AnswerWriter::new(control, answer);
+    let mut writer = AnswerWriter::resume(control, answer.clone()).await?;
+    if writer.head_sent() {
+        if control.is_complete(&answer).await? {
+            return Ok(());
+        }
+        tracing::warn!(%answer, "an archive of images was begun by an invocation that is gone");
+        return control.break_off(&answer).await;
+    }
     let images = &control.images;
     let archive = async {
         let platform = platform
@@ -93,7 +101,7 @@ pub(crate) async fn carry_out(
                 // The head is sent: the client sees an archive that breaks off.
                 tracing::warn!(%error, "an archive of images broke off");
                 control.drop_body(&blob).await;
-                return Err(error);
+                return control.break_off(&answer).await;
             }
         }
     }
