@@ -32,7 +32,7 @@ fn list() -> Scenario {
     Scenario::new(
         "list",
         [
-            docker("create --name @N-xnew --label scenario=list busybox true").gives(0),
+            docker("create --name @N-xnew --label scenario=list --annotation a=b busybox true").gives(0),
             docker("run --detach --name @N-xup --label scenario=list busybox sleep 1000").gives(0),
             docker("run --name @N-xdone --label scenario=list busybox sh -c 'exit 3'").gives(3),
             ended("@N-xdone"),
@@ -41,6 +41,8 @@ fn list() -> Scenario {
             api(&format!("GET /containers/json?size=1&filters={}", query(&json!({"name": ["@N-xup"]})))).gives(200),
             api(&format!("GET /containers/json?limit=2&filters={}", query(&json!({"label": ["scenario=list"]})))).gives(200),
             filtered(&json!({"label": ["scenario=list"]})).version("1.24"),
+            filtered(&json!({"label": ["scenario=list"]})).version("1.45"),
+            filtered(&json!({"label": ["scenario=list"]})).version("1.46"),
             docker("ps --filter label=scenario=list").table().gives(0),
             docker("ps --all --filter label=scenario=list").table().gives(0),
             docker("ps --all --quiet --no-trunc --filter label=scenario=list").gives(0),

@@ -7,9 +7,13 @@ use sockerless_shared::timestamp::Timestamp;
 
 use super::{endpoints, find, mounts, ports, size, state};
 use crate::api::filters::Filters;
+use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, json};
 use crate::ports::machine::MountSource;
 use crate::store::containers::Container;
+
+/// The version of the API from which on a list shows annotations.
+const ANNOTATIONS_SINCE: ApiVersion = ApiVersion::new(1, 46);
 
 const FILTERS: [&str; 14] = [
     "ancestor",
@@ -66,11 +70,17 @@ pub async fn list(context: &Context<'_>) -> ApiResult {
         .take(limit.unwrap_or(usize::MAX));
     let mut summaries = Vec::new();
     for container in chosen {
-        summaries.push(if with_sizes {
+        let mut shown = if with_sizes {
             sized_summary(context, container, now).await?
         } else {
             summary(container, now)
-        });
+        };
+        if context.version < ANNOTATIONS_SINCE
+            && let Some(host) = shown["HostConfig"].as_object_mut()
+        {
+            host.remove("Annotations");
+        }
+        summaries.push(shown);
     }
     json(200, &summaries)
 }
@@ -95,6 +105,11 @@ pub(in crate::api) async fn sized_summary(
 }
 
 fn summary(container: &Container, now: Timestamp) -> Value {
+    let mut host = json!({"NetworkMode": container.host_config["NetworkMode"]});
+    let annotations = &container.host_config["Annotations"];
+    if annotations.as_object().is_some_and(|some| !some.is_empty()) {
+        host["Annotations"] = annotations.clone();
+    }
     json!({
         "Id": container.id,
         "Names": [format!("/{}", container.name)],
@@ -106,7 +121,7 @@ fn summary(container: &Container, now: Timestamp) -> Value {
         "Labels": container.config["Labels"],
         "State": state::status(&container.lifecycle),
         "Status": state::words(&container.lifecycle, now),
-        "HostConfig": {"NetworkMode": container.host_config["NetworkMode"]},
+        "HostConfig": host,
         "NetworkSettings": {"Networks": endpoints::listed(container)},
         "Mounts": mounts::shown(
             container.shape.machine.as_ref().map_or(&[], |machine| &machine.mounts),
