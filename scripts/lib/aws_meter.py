@@ -10,9 +10,15 @@ each: the answer, whose size decides, is not looked at.
 
 On SIGUSR1 it drops every WebSocket, as API Gateway does now and then. The payload
 of the last invocation of a container is kept beside FILE, as FILE.invocation.
+
+FILE.faults, where there is one, lists answers that AWS gives and the emulator does
+not: objects with `call` (service and operation, as they are written down), `path`
+(what the path has in it), `status`, `body` and `headers`. Such a call is answered so, does not reach the emulator, and is
+not billed; what was answered so is written to FILE.answered, a line each.
 """
 
 import asyncio
+import http
 import json
 import pathlib
 import re
@@ -23,6 +29,7 @@ import urllib.parse
 
 HEAD_BYTES = 128 * 1024
 MESSAGE_BYTES = 32 * 1024
+REQUEST_BYTES = 512 * 1024
 WRITES = {"PutItem": "Put", "UpdateItem": "Update", "DeleteItem": "Delete"}
 
 
@@ -84,6 +91,36 @@ def weight(attributes):
     return total
 
 
+class Faults:
+    """What is answered in the emulator's place."""
+
+    def __init__(self, path):
+        self._file = pathlib.Path(f"{path}.faults")
+        self._answered = pathlib.Path(f"{path}.answered")
+
+    def answer(self, call, path):
+        """The whole response to this call, if it is one of them."""
+        if not self._file.exists():
+            return None
+        for fault in json.loads(self._file.read_text()):
+            if fault["call"] == call and fault["path"] in path:
+                with self._answered.open("a") as answered:
+                    answered.write(f"{call} {fault['status']}\n")
+                return response(fault)
+        return None
+
+
+def response(fault):
+    body = json.dumps(fault["body"]).encode()
+    head = [
+        f"HTTP/1.1 {fault['status']} {http.HTTPStatus(fault['status']).phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        *(f"{name}: {value}" for name, value in fault["headers"].items()),
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
 class Frames:
     """Counts the messages of one direction of a WebSocket."""
 
@@ -124,8 +161,8 @@ class Frames:
 class Connection:
     """One connection of a client, and its twin to the emulator."""
 
-    def __init__(self, ledger, reader, writer, upstream):
-        self.ledger = ledger
+    def __init__(self, ledger, faults, reader, writer, upstream):
+        self.ledger, self.faults = ledger, faults
         self.reader, self.writer = reader, writer
         self.up_reader, self.up_writer = upstream
         self.upgraded = False
@@ -180,22 +217,34 @@ class Connection:
             name, colon, value = field.partition(":")
             if colon:
                 headers[name.strip().lower()] = value.strip()
-        self.up_writer.write(head)
-        body = await self.body(headers)
         self.upgraded = headers.get("upgrade", "").lower() == "websocket"
-        self.note(method, path, headers, body)
+        call = self.call(method, path, headers)
+        if answer := self.faults.answer(" ".join(call), path):
+            await self.body(headers, self.ignore)
+            self.writer.write(answer)
+            return await self.writer.drain()
+        self.up_writer.write(head)
+        body = await self.body(headers, self.pass_on)
+        await self.up_writer.drain()
+        self.note(call, path, body)
 
-    async def body(self, headers):
-        """Passes a body on; what it was, unless it is large."""
+    async def pass_on(self, data):
+        self.up_writer.write(data)
+        await self.up_writer.drain()
+
+    async def ignore(self, data):
+        """For those whose body nobody reads."""
+
+    async def body(self, headers, deliver):
+        """Delivers a body as it came; what it was, unless it is large."""
         kept = bytearray()
 
-        async def pass_on(count):
+        async def deliver_bytes(count):
             while count:
                 data = await self.reader.read(min(count, 65536))
                 if not data:
                     raise asyncio.IncompleteReadError(b"", count)
-                self.up_writer.write(data)
-                await self.up_writer.drain()
+                await deliver(data)
                 if len(kept) < 8 << 20:
                     kept.extend(data)
                 count -= len(data)
@@ -203,53 +252,65 @@ class Connection:
         if "chunked" in headers.get("transfer-encoding", "").lower():
             while True:
                 size = await self.reader.readuntil(b"\r\n")
-                self.up_writer.write(size)
+                await deliver(size)
                 count = int(size.split(b";")[0], 16)
                 if count == 0:
                     while (trailer := await self.reader.readuntil(b"\r\n")) != b"\r\n":
-                        self.up_writer.write(trailer)
-                    self.up_writer.write(b"\r\n")
+                        await deliver(trailer)
+                    await deliver(b"\r\n")
                     break
-                await pass_on(count)
-                self.up_writer.write(await self.reader.readexactly(2))
+                await deliver_bytes(count)
+                await deliver(await self.reader.readexactly(2))
         else:
-            await pass_on(int(headers.get("content-length", 0)))
-        await self.up_writer.drain()
+            await deliver_bytes(int(headers.get("content-length", 0)))
         return bytes(kept)
 
-    def note(self, method, path, headers, body):
-        ledger, size = self.ledger, len(body)
+    def call(self, method, path, headers):
+        """The service and its operation."""
         target = headers.get("x-amz-target", "")
-        if target.startswith("DynamoDB"):
-            return ledger.dynamodb(target.partition(".")[2], body)
         if target:
             service, _, operation = target.partition(".")
-            return ledger.note(service.split("_")[0].lower(), operation, 1, size)
+            return service.split("_")[0].lower(), operation
         if self.upgraded:
-            return ledger.note("websocket", "connect", 1, size)
+            return "websocket", "connect"
         if "/@connections/" in path:
-            units = max(1, -(-size // MESSAGE_BYTES)) if method == "POST" else 0
-            return ledger.note("websocket", "posted" if method == "POST" else method, units, size)
+            return "websocket", "posted" if method == "POST" else method
         if path.startswith("/_aws/execute-api/"):
             what = re.sub(r"/[0-9a-f]{12,64}(?=/|$)", "/ID", path.split("?")[0].split("/", 4)[-1])
-            return ledger.note("http-api", f"{method} /{what}", max(1, -(-size // (512 * 1024))), size)
-        if found := re.match(r"/2015-03-31/functions/([^/?]+)/invocations", path):
-            return ledger.invocation(urllib.parse.unquote(found[1]), body)
+            return "http-api", f"{method} /{what}"
+        if re.match(r"/2015-03-31/functions/([^/?]+)/invocations", path):
+            return "lambda", "Invoke"
         if re.match(r"/20\d\d-\d\d-\d\d/", path):
             parts = path.split("?")[0].split("/")
-            what = "/".join(parts[2:3] + parts[4:5])
-            return ledger.note("lambda", f"{method} {what}", 1, size)
+            return "lambda", f"{method} {'/'.join(parts[2:3] + parts[4:5])}"
         if path.startswith("/schedules/"):
-            return ledger.note("scheduler", method, 1, size)
+            return "scheduler", method
         if path.startswith("/v2/"):
-            return ledger.note("registry", method, 1, size)
+            return "registry", method
         if path.startswith("/_ministack"):
-            return None
-        return ledger.note("s3", method, 1, size)
+            return "emulator", method
+        return "s3", method
+
+    def note(self, call, path, body):
+        (service, operation), size = call, len(body)
+        if service == "emulator":
+            return
+        if service == "dynamodb":
+            return self.ledger.dynamodb(operation, body)
+        if call == ("lambda", "Invoke"):
+            return self.ledger.invocation(urllib.parse.unquote(path.split("/")[3]), body)
+        units = 1
+        if call == ("websocket", "posted"):
+            units = max(1, -(-size // MESSAGE_BYTES))
+        elif service == "websocket" and operation != "connect":
+            units = 0
+        elif service == "http-api":
+            units = max(1, -(-size // REQUEST_BYTES))
+        self.ledger.note(service, operation, units, size)
 
 
 async def main(address, port, upstream, file):
-    ledger = Ledger(file)
+    ledger, faults = Ledger(file), Faults(file)
     connections = set()
 
     def drop():
@@ -263,7 +324,7 @@ async def main(address, port, upstream, file):
     async def serve(reader, writer):
         try:
             pair = await asyncio.open_connection("127.0.0.1", int(upstream), limit=HEAD_BYTES)
-            connection = Connection(ledger, reader, writer, pair)
+            connection = Connection(ledger, faults, reader, writer, pair)
             connections.add(connection)
             try:
                 await connection.run()

@@ -1,5 +1,6 @@
 //! One lifecycle input to one container: load, step, save, act.
 
+use std::error::Error;
 use std::time::Duration;
 
 use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
@@ -12,7 +13,6 @@ use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::events::of_lifecycle;
-use super::networks::NetworkError;
 use super::spend::SpendGuard;
 use super::upkeep::next_look;
 use super::{Control, EngineError};
@@ -136,12 +136,19 @@ impl Control {
             ..
         } = container;
         if joins && self.config.spend_guard != SpendGuard::default() {
-            self.hold(container).await?;
+            match self.hold(container).await {
+                Err(EngineError::Guard(refusal)) => {
+                    self.refuse_start(container, run, &input, &refusal).await?;
+                    return Err(refusal.into());
+                }
+                held => held?,
+            }
         }
         let joined = if joins {
             match self.join(container).await {
                 Err(EngineError::Network(error)) => {
-                    self.refuse_start(container, run, &input, &error).await?;
+                    let refused = self.refuse_start(container, run, &input, &error).await?;
+                    self.give_back(&refused).await?;
                     return Err(error.into());
                 }
                 joined => Some(joined?),
@@ -163,15 +170,15 @@ impl Control {
         .await
     }
 
-    /// Notes that a container could not be started, before anything was invoked. Whoever
-    /// asked for the start hears it from the caller.
+    /// Notes that a container could not be started, before anything was invoked or stored
+    /// for the run. Whoever asked for the start hears it from the caller.
     async fn refuse_start(
         &self,
         container: &Container,
         run: RunId,
         begin: &Input,
-        error: &NetworkError,
-    ) -> Result<(), EngineError> {
+        error: &(dyn Error + Sync),
+    ) -> Result<Container, EngineError> {
         let Container { namespace, id, .. } = container;
         let at = self.environment.now();
         let changed = self
@@ -195,9 +202,11 @@ impl Control {
             return Err(EngineError::NoSuchContainer(id.clone()));
         };
         self.end_agent_waiters(&container).await?;
-        let told = |effect: &Effect| matches!(effect, Effect::AnswerStart(_));
-        let others = effects.into_iter().filter(|effect| !told(effect)).collect();
-        self.act(&container, others).await
+        let moot =
+            |effect: &Effect| matches!(effect, Effect::AnswerStart(_) | Effect::Revoke { .. });
+        let others = effects.into_iter().filter(|effect| !moot(effect)).collect();
+        self.act(&container, others).await?;
+        Ok(container)
     }
 
     fn deadline(&self, runtime: Runtime) -> Option<Timestamp> {
@@ -406,10 +415,13 @@ impl Control {
             deadline: self.deadline(container.shape.runtime),
         };
         match self.start_by(container, run, input, true).await {
-            // A network that is gone ends the restarts, and is recorded.
+            // A network that is gone, and the spend guard, end the restarts, and are recorded.
             Ok(_)
             | Err(
-                EngineError::Refused(_) | EngineError::NoSuchContainer(_) | EngineError::Network(_),
+                EngineError::Refused(_)
+                | EngineError::NoSuchContainer(_)
+                | EngineError::Network(_)
+                | EngineError::Guard(_),
             ) => Ok(()),
             Err(error) => Err(error),
         }

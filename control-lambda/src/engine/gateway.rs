@@ -13,6 +13,7 @@ use sockerless_shared::timestamp::Timestamp;
 use super::{Control, EngineError};
 use crate::ports::relay::{ConnectRefused, GatewayEvents, PostError};
 use crate::store::peers::{Connected, Peer};
+use crate::store::runs::RunRecord;
 
 /// API Gateway ends a connection after two hours; its record goes a little later.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60 + 600);
@@ -234,17 +235,21 @@ impl Control {
             Some(Connected::Agent { run }) => {
                 // Nobody asks where the agent of a run is that has ended, or that has
                 // another connection by now.
+                let asked = |run: &RunRecord| run.logs.is_none() || self.waits_for_agents();
                 let known = self.store.run(&run).await?;
-                if known.is_some_and(|run| {
-                    run.logs.is_none() && run.connection.as_ref() == Some(connection)
-                }) {
-                    self.store
-                        .update_run(&run, |record| {
-                            if record.connection.as_ref() == Some(connection) {
-                                record.connection = None;
-                            }
-                        })
-                        .await?;
+                if known
+                    .is_some_and(|run| asked(&run) && run.connection.as_ref() == Some(connection))
+                {
+                    let noted = self.store.update_run(&run, |record| {
+                        let present = record.connection.as_ref() == Some(connection);
+                        if present {
+                            record.connection = None;
+                        }
+                        present
+                    });
+                    if let Some((record, true)) = noted.await? {
+                        self.agent_left(&run, &record).await?;
+                    }
                 }
             }
             Some(Connected::Frontend { peer: id }) => {
@@ -265,6 +270,13 @@ impl Control {
             None => {}
         }
         Ok(())
+    }
+}
+
+impl Control {
+    /// Whether functions are deleted when the last agent has left them.
+    fn waits_for_agents(&self) -> bool {
+        self.config.function_per_container && !self.host.lets_finish()
     }
 }
 

@@ -33,6 +33,9 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// So long a job waits, which is less than an invocation may last.
 const LONG_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
+/// The pause before a function is invoked again which refused that as it was being prepared.
+const BETWEEN_INVOCATIONS: Duration = Duration::from_millis(250);
+
 /// The exit code that Docker gives a container which it lost.
 const LOST: i32 = 255;
 /// The exit code of a process that SIGKILL ended.
@@ -91,7 +94,7 @@ impl Control {
             let now = self.environment.now();
             match self.try_invoke(&container, run, until.since(now)).await {
                 Ok(true) => return Ok(()),
-                Ok(false) if now < until => {}
+                Ok(false) if now < until => tokio::time::sleep(BETWEEN_INVOCATIONS).await,
                 Ok(false) => {
                     let error = HostError::Preparing(container.function.clone());
                     return self.invoke_failed(&container, run, error.into()).await;
@@ -188,6 +191,7 @@ impl Control {
             next_command: 1,
             ended: false,
             orphaned: false,
+            function: None,
             logs: None,
             ended_at: None,
             over: false,

@@ -14,6 +14,7 @@ use super::events::of_container;
 use super::{Control, EngineError};
 use crate::ports::blobs::BlobName;
 use crate::store::containers::Container;
+use crate::store::runs::RunRecord;
 use crate::store::waiters::{AGENTS, REMOVALS, STARTS, Wait, Waiter};
 
 /// What happens next happens a nanosecond later, as far as the order of events tells.
@@ -226,9 +227,12 @@ impl Control {
         Ok(self.store.erase_run(run).await?)
     }
 
-    /// Removes what a container of a machine of its own wrote: at once, or, while
-    /// its agent may still be sending the last of its output, when the invocation is over.
+    /// Deletes the function of a container that has its own, and removes what it wrote: at
+    /// once, or, while its agent may still be sending the last of its output, later.
     async fn remove_environment(&self, container: &Container) -> Result<(), EngineError> {
+        if !self.host.lets_finish() {
+            return self.delete_function(container).await;
+        }
         self.host.delete(&container.function).await?;
         if let Some(run) = &container.lifecycle.run {
             let orphaned = self.store.update_run(&run.id, |run| {
@@ -242,6 +246,38 @@ impl Control {
         Ok(self.host.remove_writable(&container.id).await?)
     }
 
+    /// Deletes the function of a container that is gone, unless its agent is there, which
+    /// may have output for somebody: then when it has left.
+    async fn delete_function(&self, container: &Container) -> Result<(), EngineError> {
+        if let Some(run) = &container.lifecycle.run {
+            let waits = self.store.update_run(&run.id, |run| {
+                let waits = run.connection.is_some();
+                run.function = waits.then(|| container.function.clone());
+                waits
+            });
+            if let Some((_, true)) = waits.await? {
+                return Ok(());
+            }
+        }
+        Ok(self.host.delete(&container.function).await?)
+    }
+
+    /// An agent's connection is gone: deletes the function that waited for that.
+    pub(super) async fn agent_left(
+        &self,
+        run: &RunId,
+        record: &RunRecord,
+    ) -> Result<(), EngineError> {
+        let Some(function) = &record.function else {
+            return Ok(());
+        };
+        self.host.delete(function).await?;
+        self.store
+            .update_run(run, |run| run.function = None)
+            .await?;
+        Ok(())
+    }
+
     /// A run's invocation is over: whatever waited for that is done.
     pub(crate) async fn free_environment(&self, run: &RunId) -> Result<(), EngineError> {
         let changed = self.store.update_run(run, |run| run.ended = true).await?;
@@ -252,6 +288,7 @@ impl Control {
             // Those that came between the word of the end and this; later ones see that it is over.
             self.commits_cut_short(run).await?;
         }
+        self.agent_left(run, &record).await?;
         if record.orphaned {
             self.host.remove_writable(&record.container).await?;
             self.store.erase_run(run).await?;

@@ -150,11 +150,17 @@ pub trait FunctionHost: Send + Sync {
     ) -> Result<(), HostError>;
 
     /// Deletes a function with its idle environments; an invocation in flight
-    /// goes on. One that does not exist is no error.
+    /// goes on, if [`FunctionHost::lets_finish`]. One that does not exist is no error.
     ///
     /// # Errors
     /// See [`HostError`].
     async fn delete(&self, function: &FunctionName) -> Result<(), HostError>;
+
+    /// Whether an invocation goes on whose function is deleted, and the end of each, of
+    /// those that succeed, too, is told.
+    fn lets_finish(&self) -> bool {
+        true
+    }
 
     /// Removes what a container under [`Runtime::Microvm`] wrote. Idempotent.
     ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sockerless_shared::ids::{
-    AnswerId, ConnectionId, ContainerId, ImageDigest, Namespace, Nonce, PeerId, RunId,
+    AnswerId, ConnectionId, ContainerId, FunctionName, ImageDigest, Namespace, Nonce, PeerId, RunId,
 };
 use sockerless_shared::protocol::control::{Command, LogSpool};
 use sockerless_shared::protocol::mac::TokenHash;
@@ -40,6 +40,9 @@ pub struct RunRecord {
     /// Whether its container is gone, and what only it could write is to be removed
     /// once the invocation is over.
     pub orphaned: bool,
+    /// The function of its container, which is gone: to be deleted once its agent has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionName>,
     /// Where its log is, since it ended.
     pub logs: Option<LogSpool>,
     /// When its end was recorded. Its agent may have output for clients for a while after.

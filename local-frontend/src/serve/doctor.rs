@@ -1,5 +1,6 @@
 //! `sockerless doctor`: what is between this machine and its containers on AWS.
 
+use std::cmp::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -161,10 +162,13 @@ async fn status(control: &HttpControlPlane) -> Result<(String, Status), String> 
         status.architecture,
         status.functions,
     );
-    if status.protocol < VERSION {
-        return Err(format!("{text}: the control plane is older: deploy again"));
+    match status.protocol.cmp(&VERSION) {
+        Ordering::Less => Err(format!("{text}: the control plane is older: deploy again")),
+        Ordering::Greater => Err(format!(
+            "{text}: this is older: install the `sockerless` that the control plane was deployed from"
+        )),
+        Ordering::Equal => Ok((text, status)),
     }
-    Ok((text, status))
 }
 
 /// Connects as `serve` does, and waits for the control plane's word over the relay.

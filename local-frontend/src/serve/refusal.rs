@@ -32,17 +32,17 @@ pub(super) fn explain(status: u16, message: &str) -> String {
         {
             "this machine's clock is wrong: set it (`timedatectl set-ntp true`)"
         }
+        403 if message.contains("signature we calculated") => {
+            "the secret key does not belong to the key id, or --region is not the control plane's"
+        }
         403 if message.contains("security token") || message.contains("Access Key") => {
             "AWS does not know these credentials: are they of the account where this was deployed? `aws sts get-caller-identity` says whose they are"
         }
         403 if message.contains("scoped to a valid region") => {
             "the control plane is in another region: give --region"
         }
-        403 if message.contains("signature") => {
-            "the secret key does not belong to the key id, or --region is not the control plane's"
-        }
         403 => {
-            "these AWS credentials may not use the control plane: attach the policy that Terraform's user_policy_arn names"
+            "these AWS credentials may not use the control plane: attach the policy that Terraform's user_policy_arn names, and see that --region is the control plane's"
         }
         404 => "there is no such API: is --control what `terraform output control_url` prints?",
         429 => {
@@ -92,7 +92,7 @@ mod tests {
             ),
             (
                 403,
-                r#"{"message":"The request signature we calculated does not match the signature you provided."}"#,
+                r#"{"message":"The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method."}"#,
                 "secret key",
             ),
             (404, r#"{"message":"Not Found"}"#, "control_url"),

@@ -51,6 +51,9 @@ pub trait RunnableImages: Send + Sync {
     /// # Errors
     /// A sentence.
     async fn uri(&self, image: &ImageDigest) -> Result<String, HostError>;
+
+    /// Looks again when it is asked the next time: the registry may have lost it.
+    fn forget(&self, image: &ImageDigest);
 }
 
 /// What functions are made with.
@@ -222,7 +225,7 @@ impl LambdaHost {
             return Ok(false);
         }
         match self.records.function(function).await? {
-            Some(Function::Failed { reason }) => Err(HostError::Failed(reason)),
+            Some(Function::Failed { reason, .. }) => Err(HostError::Failed(reason)),
             Some(Function::Made { .. }) => {
                 // Somebody else has deleted it: the next who asks has it made again.
                 self.records.done(function, None).await?;
@@ -256,15 +259,25 @@ impl FunctionHost for LambdaHost {
                 return Err(HostError::Unsupported(NO_ISOLATION.to_owned()));
             }
         }
-        let uri = self.images.uri(&shape.image).await?;
+        let mut uri = self.images.uri(&shape.image).await?;
         let name = name::of(shape, &uri, &self.settings)?;
-        match self.records.function(&name).await? {
+        let mut known = self.records.function(&name).await?;
+        if let Some(Function::Failed {
+            image_is_lost: true,
+            ..
+        }) = known
+        {
+            self.images.forget(&shape.image);
+            uri = self.images.uri(&shape.image).await?;
+            known = None;
+        }
+        match known {
             Some(Function::Made { used }) => {
                 if self.records.now() > used.plus(USE_IS_NOTED_EVERY) {
                     self.records.used(&name).await?;
                 }
             }
-            Some(Function::Failed { reason }) => return Err(HostError::Failed(reason)),
+            Some(Function::Failed { reason, .. }) => return Err(HostError::Failed(reason)),
             None => {
                 let work = Work::Make {
                     uri,
@@ -302,7 +315,7 @@ impl FunctionHost for LambdaHost {
                     // Of no use to anybody: whoever tries again gets another.
                     self.delete(function).await?;
                     return Err(HostError::Failed(format!(
-                        "Lambda cannot run the image: {reason}"
+                        "Lambda cannot run the image ({reason}): start the container again, and another function is made of it"
                     )));
                 }
             }
@@ -363,6 +376,11 @@ impl FunctionHost for LambdaHost {
         self.wake_worker().await
     }
 
+    fn lets_finish(&self) -> bool {
+        // Lambda promises nothing of the first, and tells of failures alone.
+        false
+    }
+
     async fn remove_writable(&self, _: &ContainerId) -> Result<(), HostError> {
         // A function's writable place is its environment's, and goes with it.
         Ok(())
@@ -420,7 +438,7 @@ fn in_mib(mib: u32) -> i32 {
 fn throttled() -> HostError {
     HostError::Throttled(
         "Lambda takes no more requests at the moment (15 a second for the whole account to create and delete, \
-         and the account's concurrency to run); try again in a few seconds"
+         and the account's concurrency to run): try again in a few seconds"
             .to_owned(),
     )
 }

@@ -36,6 +36,9 @@ pub(super) enum Function {
     Failed {
         /// A sentence.
         reason: String,
+        /// Whether it was that the registry does not have the image any more.
+        #[serde(default)]
+        image_is_lost: bool,
     },
 }
 

@@ -41,7 +41,24 @@ const ATTEMPTS: u32 = 8;
 enum Called {
     Done,
     Busy,
-    Refused(String),
+    Refused(Refusal),
+}
+
+/// Why Lambda does not do it.
+struct Refusal {
+    /// A sentence.
+    reason: String,
+    /// Whether the registry does not have the image any more.
+    image_is_lost: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            image_is_lost: false,
+        }
+    }
 }
 
 /// Does the work.
@@ -78,15 +95,21 @@ impl Worker<'_> {
                 Ok(()) => Function::Made {
                     used: self.records.now(),
                 },
-                Err(reason) => {
+                Err(Refusal {
+                    reason,
+                    image_is_lost,
+                }) => {
                     tracing::warn!(function = %name, reason, "a function could not be made");
-                    Function::Failed { reason }
+                    Function::Failed {
+                        reason,
+                        image_is_lost,
+                    }
                 }
             }),
             Work::Delete => {
                 self.repeat(async || self.delete(name).await)
                     .await
-                    .map_err(HostError::Failed)?;
+                    .map_err(|refusal| HostError::Failed(refusal.reason))?;
                 None
             }
         };
@@ -99,7 +122,7 @@ impl Worker<'_> {
         uri: &str,
         memory_mib: u32,
         tmp_mib: u32,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         self.repeat(async || self.create(name, uri, memory_mib, tmp_mib).await)
             .await?;
         self.repeat(async || self.set_invocation_rules(name).await)
@@ -107,17 +130,17 @@ impl Worker<'_> {
     }
 
     /// Tries until Lambda has room.
-    async fn repeat(&self, call: impl AsyncFn() -> Called) -> Result<(), String> {
+    async fn repeat(&self, call: impl AsyncFn() -> Called) -> Result<(), Refusal> {
         let mut pause = PACE;
         for _ in 0..ATTEMPTS {
             tokio::time::sleep(pause).await;
             match call().await {
                 Called::Done => return Ok(()),
-                Called::Refused(reason) => return Err(reason),
+                Called::Refused(refusal) => return Err(refusal),
                 Called::Busy => pause *= 2,
             }
         }
-        Err("Lambda takes no more calls that make or delete functions (15 a second for the whole account); try again in a minute".to_owned())
+        Err("Lambda takes no more calls that make or delete functions (15 a second for the whole account): try again in a minute".to_owned().into())
     }
 
     async fn create(
@@ -130,7 +153,7 @@ impl Worker<'_> {
         let settings = self.settings;
         let tmp = match EphemeralStorage::builder().size(in_mib(tmp_mib)).build() {
             Ok(tmp) => tmp,
-            Err(error) => return Called::Refused(error.to_string()),
+            Err(error) => return Called::Refused(error.to_string().into()),
         };
         let mut request = self
             .client
@@ -164,8 +187,19 @@ impl Worker<'_> {
                 Some(CreateFunctionError::ResourceConflictException(_)) => Called::Done,
                 Some(CreateFunctionError::TooManyRequestsException(_)) => Called::Busy,
                 Some(CreateFunctionError::CodeStorageExceededException(_)) => Called::Refused(
-                    "the account's quota for functions is reached: delete some, or ask AWS for more".to_owned(),
+                    "the account's quota for functions is reached: delete some, or ask AWS for more".to_owned().into(),
                 ),
+                Some(CreateFunctionError::InvalidParameterValueException(said))
+                    if said.message().is_some_and(is_of_a_lost_image) =>
+                {
+                    let said = said.message().unwrap_or_default();
+                    Called::Refused(Refusal {
+                        reason: format!(
+                            "the image is not in ECR any more: start the container again, which prepares it again, or pull or load the image again ({said})"
+                        ),
+                        image_is_lost: true,
+                    })
+                }
                 _ => refused("make", name, &error),
             },
         }
@@ -254,13 +288,16 @@ impl Worker<'_> {
     }
 }
 
+/// Whether Lambda says that the registry does not have the image.
+fn is_of_a_lost_image(said: &str) -> bool {
+    said.starts_with("Source image") && said.contains("does not exist")
+}
+
 fn refused<E, R>(what: &str, name: &FunctionName, error: &SdkError<E, R>) -> Called
 where
     E: std::error::Error + 'static,
     R: std::fmt::Debug,
 {
-    Called::Refused(format!(
-        "Lambda does not {what} function {name}: {}",
-        describe(error)
-    ))
+    let said = describe(error);
+    Called::Refused(format!("Lambda does not {what} function {name}: {said}").into())
 }

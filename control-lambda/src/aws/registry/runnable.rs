@@ -73,7 +73,11 @@ impl EcrImages {
             .registry
             .manifest(&image_tag(&config_digest))
             .await?
-            .ok_or(RegistryError::NotFound(config_digest))?;
+            .ok_or_else(|| {
+                RegistryError::Unavailable(
+                    "ECR does not have it any more: pull or load it again".to_owned(),
+                )
+            })?;
         let parsed = ManifestOrIndex::parse(&bytes, &media_type)
             .map_err(|error| damaged(&error.to_string()))?;
         let ManifestOrIndex::Manifest(manifest) = parsed else {
@@ -171,6 +175,13 @@ impl RunnableImages for EcrImages {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(image.clone(), uri.clone());
         Ok(uri)
+    }
+
+    fn forget(&self, image: &ImageDigest) {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(image);
     }
 }
 

@@ -28,6 +28,8 @@ impl RunnableImages for NamedAfterDigest {
     async fn uri(&self, image: &ImageDigest) -> Result<String, HostError> {
         Ok(format!("example.com/images:{}", &image.hex()[..40]))
     }
+
+    fn forget(&self, _: &ImageDigest) {}
 }
 
 const WHO_AM_I: &str = "arn:aws:lambda:us-east-1:000000000000:function:who-am-i";

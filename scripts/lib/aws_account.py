@@ -1,0 +1,62 @@
+"""Tells of what is on an emulated account, or changes it.
+
+    aws_account.py ENDPOINT code               the SHA-256 of the control function's package, in base64
+    aws_account.py ENDPOINT timeout SECONDS    sets how long an invocation of it may take
+    aws_account.py ENDPOINT setting NAME VALUE sets a variable of its environment; without a
+                                               value, takes it away
+    aws_account.py ENDPOINT functions          the names of containers' functions
+    aws_account.py ENDPOINT left               what the control plane has made and is still
+                                               there: functions of containers, schedules
+    aws_account.py ENDPOINT lose-images        deletes all that is in the repository
+"""
+
+import sys
+
+from aws_emulator import Emulator
+
+NAME = "sockerless"
+
+
+def main(endpoint, what, *values):
+    emulator = Emulator(endpoint)
+    functions = emulator.client("lambda")
+
+    def settings():
+        return functions.get_function_configuration(FunctionName=NAME)
+
+    if what == "code":
+        print(settings()["CodeSha256"])
+    elif what == "timeout":
+        functions.update_function_configuration(FunctionName=NAME, Timeout=int(values[0]))
+    elif what == "setting":
+        name, value = values
+        variables = settings()["Environment"]["Variables"] | {name: value}
+        variables = {name: value for name, value in variables.items() if value}
+        functions.update_function_configuration(
+            FunctionName=NAME, Environment={"Variables": variables}
+        )
+    elif what == "functions":
+        for name in of_containers(functions):
+            print(name)
+    elif what == "left":
+        for name in of_containers(functions):
+            print(name)
+        for schedule in emulator.client("scheduler").list_schedules()["Schedules"]:
+            print(schedule["Arn"])
+    elif what == "lose-images":
+        registry = emulator.client("ecr")
+        images = registry.list_images(repositoryName=NAME)["imageIds"]
+        lost = registry.batch_delete_image(repositoryName=NAME, imageIds=images)
+        print(f"{len(lost['imageIds'])} of {len(images)} deleted")
+    else:
+        sys.exit(__doc__)
+
+
+def of_containers(functions):
+    for page in functions.get_paginator("list_functions").paginate():
+        for function in page["Functions"]:
+            if function["FunctionName"].startswith("skls-"):
+                yield function["FunctionName"]
+
+
+main(*sys.argv[1:])

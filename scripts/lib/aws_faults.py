@@ -1,0 +1,32 @@
+"""Has a meter (aws_meter.py) answer a call, where its path has this in it, in the emulator's
+place, until this is called again; without a call, none any more.
+
+    aws_faults.py FILE [CALL[@PATH] STATUS BODY [NAME=VALUE]…]
+"""
+
+import json
+import pathlib
+import sys
+
+
+def main(file, *fault):
+    faults = []
+    if fault:
+        call, status, body, *headers = fault
+        call, _, path = call.partition("@")
+        faults.append(
+            {
+                "call": call,
+                "path": path,
+                "status": int(status),
+                "body": json.loads(body),
+                "headers": dict(header.split("=", 1) for header in headers),
+            }
+        )
+    written = pathlib.Path(f"{file}.faults.new")
+    written.write_text(json.dumps(faults))
+    # The meter reads it whole.
+    written.rename(f"{file}.faults")
+
+
+main(*sys.argv[1:])
