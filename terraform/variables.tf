@@ -28,7 +28,7 @@ variable "package" {
 }
 
 variable "architecture" {
-  description = "Which processors containers and the control function run on: x86_64 or arm64. Images must have that platform; arm64 costs a fifth less."
+  description = "Which processors the control function runs on, and containers whose images are for both: x86_64 or arm64, which costs a fifth less."
   type        = string
   default     = "x86_64"
   validation {

@@ -8,6 +8,7 @@
     aws_account.py ENDPOINT left               what the control plane has made and is still
                                                there: functions of containers, schedules
     aws_account.py ENDPOINT lose-images        deletes all that is in the repository
+    aws_account.py ENDPOINT repository NAME    makes a repository of this name
 """
 
 import sys
@@ -48,6 +49,8 @@ def main(endpoint, what, *values):
         images = registry.list_images(repositoryName=NAME)["imageIds"]
         lost = registry.batch_delete_image(repositoryName=NAME, imageIds=images)
         print(f"{len(lost['imageIds'])} of {len(images)} deleted")
+    elif what == "repository":
+        emulator.client("ecr").create_repository(repositoryName=values[0])
     else:
         sys.exit(__doc__)
 

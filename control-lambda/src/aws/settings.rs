@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::engine::spend::SpendGuard;
 use crate::images::remote::RegistrySettings;
+use crate::ports::function_host::Architecture;
 
 /// The control function's settings.
 #[derive(Debug, Clone)]
@@ -49,11 +50,12 @@ pub struct Settings {
     pub tags: BTreeMap<String, String>,
     /// `SOCKERLESS_MAX_CONTAINERS` and `SOCKERLESS_MAX_GB_SECONDS_PER_DAY`; zero for no limit.
     pub spend_guard: SpendGuard,
-    /// `SOCKERLESS_ARCHITECTURE`: what containers run on, `x86_64` or `arm64`.
-    pub architecture: String,
-    /// `SOCKERLESS_AGENT`: the agent's program; `sockerless-agent` beside this
-    /// one unless it is set.
-    pub agent: PathBuf,
+    /// `SOCKERLESS_ARCHITECTURE`: what containers run on if their images are for more than
+    /// one, `x86_64` or `arm64`.
+    pub architecture: Architecture,
+    /// `SOCKERLESS_AGENTS`: the folder of the agents, `sockerless-agent-x86_64` and
+    /// `sockerless-agent-arm64`; that of this program unless it is set.
+    pub agents: PathBuf,
     /// `SOCKERLESS_INSECURE_REGISTRY`, `SOCKERLESS_REGISTRY_MIRROR`, `SOCKERLESS_HUB_FALLBACK`:
     /// as the options of the same names of `sockerless local`; they may be absent.
     pub registries: RegistrySettings,
@@ -139,6 +141,10 @@ impl Settings {
             "none" => registries.hub_fallback = None,
             place => registries.hub_fallback = Some(place.to_owned()),
         }
+        let architecture = text("SOCKERLESS_ARCHITECTURE");
+        let architecture = Architecture::ALL
+            .into_iter()
+            .find(|known| known.as_str() == architecture);
         let settings = Self {
             registries,
             table: text("SOCKERLESS_TABLE"),
@@ -163,15 +169,10 @@ impl Settings {
                 max_containers: usize::try_from(max_containers).ok().filter(|max| *max > 0),
                 max_gb_seconds_per_day: Some(max_gb_seconds).filter(|max| *max > 0),
             },
-            architecture: text("SOCKERLESS_ARCHITECTURE"),
-            agent: variable("SOCKERLESS_AGENT")
-                .or_else(|| {
-                    Some(format!(
-                        "{}/sockerless-agent",
-                        variable("LAMBDA_TASK_ROOT")?
-                    ))
-                })
-                .unwrap_or_else(|| text("SOCKERLESS_AGENT"))
+            architecture: architecture.unwrap_or(Architecture::X86_64),
+            agents: variable("SOCKERLESS_AGENTS")
+                .or_else(|| variable("LAMBDA_TASK_ROOT"))
+                .unwrap_or_else(|| text("SOCKERLESS_AGENTS"))
                 .into(),
         };
         wrong.extend(unread);
@@ -196,7 +197,7 @@ impl Settings {
         );
         check(
             "SOCKERLESS_ARCHITECTURE",
-            matches!(settings.architecture.as_str(), "x86_64" | "arm64"),
+            architecture.is_some(),
             "x86_64 or arm64",
         );
         wrong.extend(registry_mistakes);
@@ -224,7 +225,7 @@ mod tests {
             "SOCKERLESS_RELAY_URL" => "wss://x/v1".into(),
             "SOCKERLESS_RELAY_CALLBACK" => "https://x/v1".into(),
             "SOCKERLESS_ARCHITECTURE" => "arm64".into(),
-            "SOCKERLESS_AGENT" => return None,
+            "SOCKERLESS_AGENTS" => return None,
             "LAMBDA_TASK_ROOT" => "/var/task".into(),
             "SOCKERLESS_MEMORY_MIB" | "SOCKERLESS_TMP_MIB" => "2048".into(),
             "SOCKERLESS_TIMEOUT_S" => "300".into(),
@@ -243,8 +244,8 @@ mod tests {
     #[test]
     fn settings_are_read() {
         let settings = Settings::read(good).unwrap();
-        assert_eq!(settings.agent, PathBuf::from("/var/task/sockerless-agent"));
-        assert_eq!(settings.architecture, "arm64");
+        assert_eq!(settings.agents, PathBuf::from("/var/task"));
+        assert_eq!(settings.architecture, Architecture::Arm64);
         assert_eq!((settings.memory_mib, settings.timeout_s), (2048, 300));
         assert!(settings.function_per_container);
         assert_eq!(settings.subnets, ["subnet-1", "subnet-2"]);

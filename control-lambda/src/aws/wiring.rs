@@ -1,5 +1,7 @@
 //! The control plane on AWS: its parts.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use crate::environment::SystemEnvironment;
 use crate::images::catalog::Catalog;
 use crate::images::platform::Platform;
 use crate::images::store::{ImageLimits, Images};
+use crate::ports::function_host::Architecture;
 use crate::ports::{Environment, Table};
 use crate::store::Store;
 
@@ -45,8 +48,8 @@ pub struct Plane {
     pub jobs: Arc<SelfInvocation>,
     /// Clock and randomness.
     pub environment: Arc<dyn Environment>,
-    /// What containers run on.
-    pub architecture: String,
+    /// What containers run on, unless their image is for another.
+    pub architecture: Architecture,
     /// Where frontends connect.
     pub relay_url: String,
 }
@@ -69,9 +72,7 @@ impl Plane {
             Arc::clone(&environment),
         );
         let registry = Arc::new(registry.map_err(say)?);
-        let agent = std::fs::read(&settings.agent)
-            .map_err(|error| StartError(format!("{}: {error}", settings.agent.display())))?;
-        let agent = AgentLayer::new(&agent).map_err(say)?;
+        let agents = agents(&settings.agents, settings.architecture)?;
         let limits = ImageLimits::default();
         let layers = Arc::new(CheckedLayers::new(
             Arc::clone(&table),
@@ -81,7 +82,7 @@ impl Plane {
         let runnable = EcrImages::new(
             Arc::clone(&registry),
             Arc::clone(&layers),
-            agent,
+            agents,
             limits.layer,
         );
         let host = Arc::new(LambdaHost::new(
@@ -94,7 +95,7 @@ impl Plane {
                 relay_url: settings.relay_url.clone(),
                 on_failure: settings.function_arn.clone(),
                 worker: settings.worker_arn,
-                architecture: settings.architecture.clone(),
+                architecture: settings.architecture,
                 time_limit_s: i32::try_from(settings.timeout_s).unwrap_or(i32::MAX),
                 log_group: settings.log_group,
                 subnets: settings.subnets,
@@ -107,7 +108,7 @@ impl Plane {
             registry,
             layers,
             Arc::clone(&environment),
-            platform(&settings.architecture),
+            platform(settings.architecture),
             limits,
         )
         .with_registries(settings.registries);
@@ -143,7 +144,7 @@ impl Plane {
             tmp_mib: settings.tmp_mib,
             function_per_container: settings.function_per_container,
             spend_guard: settings.spend_guard,
-            place: place(&settings.architecture),
+            place: place(settings.architecture),
         };
         Ok(Self {
             control: Arc::new(Control::new(parts, config)),
@@ -157,14 +158,34 @@ impl Plane {
 }
 
 /// Docker's names for Lambda's architectures.
-fn platform(architecture: &str) -> Platform {
+fn platform(architecture: Architecture) -> Platform {
     match architecture {
-        "arm64" => Platform::of("linux", "arm64", "v8"),
-        _ => Platform::of("linux", "amd64", ""),
+        Architecture::Arm64 => Platform::of("linux", "arm64", "v8"),
+        Architecture::X86_64 => Platform::of("linux", "amd64", ""),
     }
 }
 
-fn place(architecture: &str) -> Place {
+/// Those that are in this folder, among which the deployment's own has to be.
+fn agents(
+    folder: &Path,
+    own: Architecture,
+) -> Result<BTreeMap<Architecture, AgentLayer>, StartError> {
+    let mut agents = BTreeMap::new();
+    for architecture in Architecture::ALL {
+        let program = folder.join(format!("sockerless-agent-{}", architecture.as_str()));
+        if program.exists() {
+            agents.insert(architecture, AgentLayer::new(program));
+        } else if architecture == own {
+            return Err(StartError(format!(
+                "{} is not there: deploy what `make package` builds",
+                program.display()
+            )));
+        }
+    }
+    Ok(agents)
+}
+
+fn place(architecture: Architecture) -> Place {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Place {
         name: "aws".to_owned(),
@@ -175,8 +196,8 @@ fn place(architecture: &str) -> Place {
         host_name: "lambda".to_owned(),
         data_dir: String::new(),
         architecture: match architecture {
-            "arm64" => "aarch64",
-            _ => "x86_64",
+            Architecture::Arm64 => "aarch64",
+            Architecture::X86_64 => "x86_64",
         }
         .to_owned(),
         cgroup_version: String::new(),

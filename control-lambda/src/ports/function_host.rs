@@ -25,11 +25,49 @@ pub struct FunctionShape {
     pub tmp_mib: u32,
     /// Outbound network.
     pub network: Network,
+    /// The processors that the image is for, where functions of several can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<Architecture>,
     /// Under [`Runtime::Microvm`]: the one container whose writable layer this is.
     pub owner: Option<ContainerId>,
     /// Under [`Runtime::Microvm`]: what else is asked of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Box<Machine>>,
+}
+
+/// Which processors a function runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// `x86_64`, Docker's `amd64`.
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// `arm64`.
+    Arm64,
+}
+
+impl Architecture {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Arm64];
+
+    /// AWS's name of it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The one that Go, and with it an image, names so.
+    #[must_use]
+    pub fn of_image(name: &str) -> Option<Self> {
+        match name {
+            "amd64" => Some(Self::X86_64),
+            "arm64" => Some(Self::Arm64),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a function reaches anything.
@@ -123,6 +161,12 @@ pub trait FunctionHost: Send + Sync {
     /// # Errors
     /// See [`HostError`].
     async fn ensure(&self, shape: &FunctionShape) -> Result<EnsuredFunction, HostError>;
+
+    /// The architectures of which it makes functions, whatever this program runs on; none
+    /// where containers run on this machine.
+    fn architectures(&self) -> &[Architecture] {
+        &[]
+    }
 
     /// Waits until a function can be invoked, at most so long; whether it can.
     ///

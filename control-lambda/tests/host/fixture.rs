@@ -216,6 +216,7 @@ pub(crate) fn function_shape() -> FunctionShape {
         memory_mib: 128,
         tmp_mib: 512,
         network: Network::None,
+        architecture: None,
         owner: None,
         machine: None,
     }

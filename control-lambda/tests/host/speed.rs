@@ -38,6 +38,7 @@ async fn speed() {
         ("function with network", |turn| FunctionShape {
             memory_mib: 128 + turn,
             network: Network::Outbound,
+            architecture: None,
             ..function_shape()
         }),
     ] {

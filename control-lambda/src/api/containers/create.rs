@@ -14,7 +14,7 @@ use crate::engine::Config;
 use crate::engine::events::of_container;
 use crate::engine::volumes::mounted;
 use crate::images::platform::Platform;
-use crate::ports::function_host::{FunctionShape, Network};
+use crate::ports::function_host::{Architecture, FunctionShape, Network};
 use crate::ports::machine::{Machine, MountSource};
 use crate::ports::table::Write;
 use crate::store::StoreError;
@@ -92,7 +92,22 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
     let image_config = control.images.config(&image.id).await?;
     let (os, architecture) = (&image_config.os, &image_config.architecture);
     let found = Platform::of(os, architecture, &image_config.variant);
-    warnings.extend(platform::compare(&reference, &found, platform.as_ref())?);
+    let architectures = control.host.architectures();
+    let architecture =
+        Architecture::of_image(architecture).filter(|image| architectures.contains(image));
+    warnings.extend(platform::compare(
+        &reference,
+        &found,
+        platform.as_ref(),
+        architecture.is_some(),
+    )?);
+    if architecture.is_none() && !architectures.is_empty() {
+        return Err(platform::without_functions(
+            &reference,
+            &found,
+            architectures,
+        ));
+    }
     let image_config = serde_json::to_value(&image_config.config).unwrap_or(Value::Null);
     let image_id = ImageDigest::from(image.id);
 
@@ -110,6 +125,7 @@ async fn create_checked(context: &Context<'_>) -> ApiResult {
     }
     let host_config = wanted.host_config(&control.config, runtime);
     let mut shape = shape(&wanted, &image_id, runtime, &id, &control.config);
+    shape.architecture = architecture;
     shape.network = networks.outbound;
     warnings.extend(networks.warnings);
     let mut made = Vec::new();
@@ -507,6 +523,7 @@ fn shape(
         memory_mib: memory,
         tmp_mib: config.tmp_mib,
         network: Network::None,
+        architecture: None,
         owner: (runtime == Runtime::Microvm || config.function_per_container).then(|| id.clone()),
         machine: None,
     }

@@ -126,7 +126,7 @@ impl Plane {
             protocol: VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             namespace: namespace.to_string(),
-            architecture: self.architecture.clone(),
+            architecture: self.architecture.as_str().to_owned(),
             running,
             functions,
             waiting,

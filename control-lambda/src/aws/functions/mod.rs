@@ -31,7 +31,9 @@ use self::wait::State;
 use self::worker::Worker;
 use super::jobs::OwnEvent;
 use super::sdk::{Sdk, describe};
-use crate::ports::function_host::{EnsuredFunction, FunctionShape, HostError, Network};
+use crate::ports::function_host::{
+    Architecture, EnsuredFunction, FunctionShape, HostError, Network,
+};
 use crate::ports::{Environment, FunctionHost, Table};
 
 /// A function that nobody has asked for in this time is deleted.
@@ -45,12 +47,19 @@ const USE_IS_NOTED_EVERY: Duration = Duration::from_secs(30 * 60);
 /// pull them.
 #[async_trait]
 pub trait RunnableImages: Send + Sync {
-    /// The URI under which Lambda pulls the image with this config, agent
-    /// included. Idempotent.
+    /// The architectures of which there are agents.
+    fn architectures(&self) -> &[Architecture];
+
+    /// The URI under which Lambda pulls the image with this config, the agent
+    /// for these processors included. Idempotent.
     ///
     /// # Errors
     /// A sentence.
-    async fn uri(&self, image: &ImageDigest) -> Result<String, HostError>;
+    async fn uri(
+        &self,
+        image: &ImageDigest,
+        architecture: Architecture,
+    ) -> Result<String, HostError>;
 
     /// Looks again when it is asked the next time: the registry may have lost it.
     fn forget(&self, image: &ImageDigest);
@@ -67,8 +76,8 @@ pub struct FunctionSettings {
     pub on_failure: String,
     /// ARN of the function that makes and deletes functions.
     pub worker: String,
-    /// Which processors containers run on: `x86_64` or `arm64`.
-    pub architecture: String,
+    /// Which processors a container runs on whose image is for others than there are.
+    pub architecture: Architecture,
     /// Time limit of an invocation in seconds, 1–900.
     pub time_limit_s: i32,
     /// The log group of containers.
@@ -259,7 +268,8 @@ impl FunctionHost for LambdaHost {
                 return Err(HostError::Unsupported(NO_ISOLATION.to_owned()));
             }
         }
-        let mut uri = self.images.uri(&shape.image).await?;
+        let architecture = shape.architecture.unwrap_or(self.settings.architecture);
+        let mut uri = self.images.uri(&shape.image, architecture).await?;
         let name = name::of(shape, &uri, &self.settings)?;
         let mut known = self.records.function(&name).await?;
         if let Some(Function::Failed {
@@ -268,7 +278,7 @@ impl FunctionHost for LambdaHost {
         }) = known
         {
             self.images.forget(&shape.image);
-            uri = self.images.uri(&shape.image).await?;
+            uri = self.images.uri(&shape.image, architecture).await?;
             known = None;
         }
         match known {
@@ -281,6 +291,7 @@ impl FunctionHost for LambdaHost {
             None => {
                 let work = Work::Make {
                     uri,
+                    architecture: Some(architecture),
                     memory_mib: shape.memory_mib,
                     tmp_mib: shape.tmp_mib,
                 };
@@ -292,6 +303,10 @@ impl FunctionHost for LambdaHost {
             name,
             warnings: Vec::new(),
         })
+    }
+
+    fn architectures(&self) -> &[Architecture] {
+        self.images.architectures()
     }
 
     async fn prepared(

@@ -26,6 +26,7 @@ pub(super) fn of(
         memory_mib,
         tmp_mib,
         network,
+        architecture: _,
         owner,
         // Told by the invocation.
         machine: _,
@@ -44,13 +45,14 @@ pub(super) fn of(
         relay_url: _,
         on_failure: _,
         worker: _,
-        architecture,
+        architecture: usual,
         time_limit_s,
         log_group,
         subnets,
         security_groups,
         tags,
     } = settings;
+    let architecture = shape.architecture.unwrap_or(*usual).as_str();
     let all = format!(
         "{GENERATION}\n{image}\n{uri}\n{runtime}\n{memory_mib}\n{tmp_mib}\n{network}\n{owner}\n{role}\n{architecture}\n{time_limit_s}\n{log_group}\n{subnets:?}\n{security_groups:?}\n{tags:?}"
     );
@@ -64,6 +66,7 @@ pub(super) fn of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::function_host::Architecture;
 
     fn settings() -> FunctionSettings {
         FunctionSettings {
@@ -71,7 +74,7 @@ mod tests {
             relay_url: "wss://x".into(),
             on_failure: "arn".into(),
             worker: "arn".into(),
-            architecture: "x86_64".into(),
+            architecture: Architecture::X86_64,
             time_limit_s: 900,
             log_group: "/logs".into(),
             subnets: Vec::new(),
@@ -87,6 +90,7 @@ mod tests {
             memory_mib: 512,
             tmp_mib: 512,
             network: Network::Outbound,
+            architecture: None,
             owner: None,
             machine: None,
         }

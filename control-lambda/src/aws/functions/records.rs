@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sockerless_shared::ids::FunctionName;
 use sockerless_shared::timestamp::Timestamp;
 
-use crate::ports::function_host::HostError;
+use crate::ports::function_host::{Architecture, HostError};
 use crate::ports::table::{Condition, Item, Key, TableError, Write};
 use crate::ports::{Environment, Table};
 
@@ -50,6 +50,9 @@ pub(super) enum Work {
     Make {
         /// The image, as Lambda pulls it.
         uri: String,
+        /// Its processors; those of the deployment where it does not say.
+        #[serde(default)]
+        architecture: Option<Architecture>,
         /// Its memory in MiB.
         memory_mib: u32,
         /// The size of its `/tmp` in MiB.

@@ -12,8 +12,8 @@ use aws_sdk_lambda::operation::create_function::CreateFunctionError;
 use aws_sdk_lambda::operation::delete_function::DeleteFunctionError;
 use aws_sdk_lambda::operation::put_function_event_invoke_config::PutFunctionEventInvokeConfigError;
 use aws_sdk_lambda::types::{
-    Architecture, DestinationConfig, EphemeralStorage, FunctionCode, LoggingConfig, OnFailure,
-    PackageType, VpcConfig,
+    Architecture as LambdaArchitecture, DestinationConfig, EphemeralStorage, FunctionCode,
+    LoggingConfig, OnFailure, PackageType, VpcConfig,
 };
 use sockerless_shared::ids::FunctionName;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::records::{Function, Records, Work};
 use super::{FunctionSettings, failed, in_mib};
 use crate::aws::sdk::describe;
-use crate::ports::function_host::HostError;
+use crate::ports::function_host::{Architecture, HostError};
 
 /// An event that was not taken up within so many seconds is not taken up any
 /// more; Lambda allows no less. A container that starts later than that
@@ -89,23 +89,35 @@ impl Worker<'_> {
         let outcome = match work {
             Work::Make {
                 uri,
+                architecture,
                 memory_mib,
                 tmp_mib,
-            } => Some(match self.make(name, uri, *memory_mib, *tmp_mib).await {
-                Ok(()) => Function::Made {
-                    used: self.records.now(),
-                },
-                Err(Refusal {
-                    reason,
-                    image_is_lost,
-                }) => {
-                    tracing::warn!(function = %name, reason, "a function could not be made");
-                    Function::Failed {
+            } => Some(
+                match self
+                    .make(
+                        name,
+                        uri,
+                        architecture.unwrap_or(self.settings.architecture),
+                        *memory_mib,
+                        *tmp_mib,
+                    )
+                    .await
+                {
+                    Ok(()) => Function::Made {
+                        used: self.records.now(),
+                    },
+                    Err(Refusal {
                         reason,
                         image_is_lost,
+                    }) => {
+                        tracing::warn!(function = %name, reason, "a function could not be made");
+                        Function::Failed {
+                            reason,
+                            image_is_lost,
+                        }
                     }
-                }
-            }),
+                },
+            ),
             Work::Delete => {
                 self.repeat(async || self.delete(name).await)
                     .await
@@ -120,11 +132,15 @@ impl Worker<'_> {
         &self,
         name: &FunctionName,
         uri: &str,
+        architecture: Architecture,
         memory_mib: u32,
         tmp_mib: u32,
     ) -> Result<(), Refusal> {
-        self.repeat(async || self.create(name, uri, memory_mib, tmp_mib).await)
-            .await?;
+        self.repeat(async || {
+            self.create(name, uri, architecture, memory_mib, tmp_mib)
+                .await
+        })
+        .await?;
         self.repeat(async || self.set_invocation_rules(name).await)
             .await
     }
@@ -147,6 +163,7 @@ impl Worker<'_> {
         &self,
         name: &FunctionName,
         uri: &str,
+        architecture: Architecture,
         memory_mib: u32,
         tmp_mib: u32,
     ) -> Called {
@@ -162,7 +179,7 @@ impl Worker<'_> {
             .package_type(PackageType::Image)
             .code(FunctionCode::builder().image_uri(uri).build())
             .role(&settings.role)
-            .architectures(Architecture::from(settings.architecture.as_str()))
+            .architectures(LambdaArchitecture::from(architecture.as_str()))
             .memory_size(in_mib(memory_mib))
             .ephemeral_storage(tmp)
             .timeout(settings.time_limit_s)

@@ -1,10 +1,12 @@
 //! The layer that brings the agent into an image.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use flate2::{Compression, GzBuilder};
 use thiserror::Error;
+use tokio::sync::OnceCell;
 
 use crate::images::digest::{DiffId, Digest};
 
@@ -16,31 +18,69 @@ pub(super) const AGENT: &str = "/.sockerless/agent";
 
 /// The layer could not be made.
 #[derive(Debug, Error)]
-#[error("the agent's layer cannot be made: {0}")]
-pub struct AgentLayerError(#[from] io::Error);
+#[error("the agent's layer cannot be made of {}: {error}", .program.display())]
+pub(super) struct AgentLayerError {
+    program: PathBuf,
+    error: io::Error,
+}
 
 /// A gzip layer with the agent. The same agent makes the same bytes.
-#[derive(Debug, Clone)]
+///
+/// Nothing of it is made before it is wanted: most invocations of the control function, and
+/// its start, need none of it.
+#[derive(Debug)]
 pub struct AgentLayer {
-    pub(super) bytes: Bytes,
-    pub(super) diff_id: DiffId,
+    program: PathBuf,
+    diff_id: OnceCell<DiffId>,
 }
 
 impl AgentLayer {
     /// The layer with this agent, a static program for Linux.
+    #[must_use]
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            diff_id: OnceCell::new(),
+        }
+    }
+
+    /// The digest of its tar.
     ///
     /// # Errors
-    /// Never in practice: only when memory cannot be written to.
-    pub fn new(agent: &[u8]) -> Result<Self, AgentLayerError> {
-        let tar = tar(agent)?;
-        let diff_id = DiffId(Digest::of(&tar));
+    /// When the program cannot be read.
+    pub(super) async fn diff_id(&self) -> Result<DiffId, AgentLayerError> {
+        let made = self
+            .diff_id
+            .get_or_try_init(async || Ok(DiffId(Digest::of(&self.tar().await?))));
+        made.await.copied()
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    /// When the program cannot be read.
+    pub(super) async fn bytes(&self) -> Result<Bytes, AgentLayerError> {
+        let tar = self.tar().await?;
         // No file name and no time in the header.
         let mut gzip = GzBuilder::new()
             .mtime(0)
             .write(Vec::new(), Compression::default());
-        gzip.write_all(&tar)?;
-        let bytes = Bytes::from(gzip.finish()?);
-        Ok(Self { bytes, diff_id })
+        gzip.write_all(&tar).map_err(|error| self.failed(error))?;
+        Ok(gzip.finish().map_err(|error| self.failed(error))?.into())
+    }
+
+    async fn tar(&self) -> Result<Vec<u8>, AgentLayerError> {
+        let agent = tokio::fs::read(&self.program).await;
+        agent
+            .and_then(|agent| tar(&agent))
+            .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: io::Error) -> AgentLayerError {
+        AgentLayerError {
+            program: self.program.clone(),
+            error,
+        }
     }
 }
 
@@ -71,24 +111,43 @@ mod tests {
     use super::*;
     use crate::images::layer::{self, Discard, LayerLimits};
 
-    #[test]
-    fn the_layer_is_reproducible_and_passes_for_one() {
-        let layer = AgentLayer::new(b"\x7fELF agent").unwrap();
-        assert_eq!(
-            AgentLayer::new(b"\x7fELF agent").unwrap().bytes,
-            layer.bytes
-        );
-        assert_ne!(AgentLayer::new(b"other").unwrap().bytes, layer.bytes);
-        let limits = LayerLimits::default();
-        let read =
-            layer::read(&layer.bytes[..], Some(layer.diff_id), limits, &mut Discard).unwrap();
-        assert_eq!((read.entries, read.size), (2, 10));
+    fn agent(folder: &tempfile::TempDir, content: &[u8]) -> AgentLayer {
+        let program = folder.path().join("agent");
+        std::fs::write(&program, content).unwrap();
+        AgentLayer::new(program)
     }
 
-    #[test]
-    fn every_folder_comes_before_what_is_in_it() {
-        let layer = AgentLayer::new(b"x").unwrap();
-        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&layer.bytes[..]));
+    #[tokio::test]
+    async fn the_layer_is_reproducible_and_passes_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = agent(&folder, b"\x7fELF agent");
+        let bytes = layer.bytes().await.unwrap();
+        let diff_id = layer.diff_id().await.unwrap();
+        assert_eq!(layer.bytes().await.unwrap(), bytes);
+        let limits = LayerLimits::default();
+        let read = layer::read(&bytes[..], Some(diff_id), limits, &mut Discard).unwrap();
+        assert_eq!((read.entries, read.size), (2, 10));
+        let other = agent(&folder, b"other");
+        assert_ne!(other.bytes().await.unwrap(), bytes);
+        assert_ne!(other.diff_id().await.unwrap(), diff_id);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_not_there_is_named() {
+        let error = AgentLayer::new("/nonexistent/agent".into()).diff_id().await;
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("/nonexistent/agent")
+        );
+    }
+
+    #[tokio::test]
+    async fn every_folder_comes_before_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = agent(&folder, b"x").bytes().await.unwrap();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&layer[..]));
         let names: Vec<_> = archive
             .entries()
             .unwrap()

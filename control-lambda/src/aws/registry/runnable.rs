@@ -4,7 +4,7 @@
 //! Made without a build, by adding a layer to what is in the registry already,
 //! and tagged with a hash of the image and the agent, so that it is made once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use sockerless_shared::ids::ImageDigest;
 
-use super::agent_layer::{AGENT, AgentLayer};
+use super::agent_layer::{AGENT, AgentLayer, AgentLayerError};
 use super::{EcrRegistry, OWN_MANIFEST, image_tag};
 use crate::aws::functions::RunnableImages;
 use crate::aws::layers::CheckedLayers;
@@ -24,7 +24,7 @@ use crate::images::manifest::{Descriptor, Manifest, ManifestOrIndex, media};
 use crate::images::recompress::{is_gzip, repacked, to_gzip};
 use crate::images::store::read_small;
 use crate::ports::Registry as _;
-use crate::ports::function_host::HostError;
+use crate::ports::function_host::{Architecture, HostError};
 use crate::ports::registry::{Expected, RegistryError};
 
 /// What the tags of images with an agent begin with.
@@ -39,31 +39,38 @@ const GENERATION: u32 = 2;
 pub struct EcrImages {
     registry: Arc<EcrRegistry>,
     layers: Arc<CheckedLayers>,
-    agent: AgentLayer,
+    agents: BTreeMap<Architecture, AgentLayer>,
+    architectures: Vec<Architecture>,
     limits: LayerLimits,
     /// Those that this process has seen.
     known: Mutex<HashMap<ImageDigest, String>>,
 }
 
 impl EcrImages {
-    /// For this agent.
+    /// With these agents.
     #[must_use]
     pub fn new(
         registry: Arc<EcrRegistry>,
         layers: Arc<CheckedLayers>,
-        agent: AgentLayer,
+        agents: BTreeMap<Architecture, AgentLayer>,
         limits: LayerLimits,
     ) -> Self {
         Self {
             registry,
             layers,
-            agent,
+            architectures: agents.keys().copied().collect(),
+            agents,
             limits,
             known: Mutex::default(),
         }
     }
 
-    async fn make(&self, image: &ImageDigest, tag: &str) -> Result<(), RegistryError> {
+    async fn make(
+        &self,
+        image: &ImageDigest,
+        agent: &AgentLayer,
+        tag: &str,
+    ) -> Result<(), RegistryError> {
         let damaged = |why: &str| RegistryError::Unavailable(format!("image {image}: {why}"));
         let config_digest: Digest = image
             .as_str()
@@ -97,11 +104,10 @@ impl EcrImages {
             ids.push(id);
             layers.push(blob);
         }
-        ids.push(self.agent.diff_id);
-        layers.push(
-            self.put(self.agent.bytes.clone(), media::OCI_LAYER_GZIP)
-                .await?,
-        );
+        let unmade = |error: AgentLayerError| RegistryError::Unavailable(error.to_string());
+        ids.push(agent.diff_id().await.map_err(unmade)?);
+        let layer = agent.bytes().await.map_err(unmade)?;
+        layers.push(self.put(layer, media::OCI_LAYER_GZIP).await?);
         let config = with_agent(&config, &ids).map_err(|why| damaged(&why))?;
         let config = self.put(config.into(), media::OCI_CONFIG).await?;
         let manifest = Manifest::oci(config, layers)
@@ -148,7 +154,15 @@ impl EcrImages {
 
 #[async_trait]
 impl RunnableImages for EcrImages {
-    async fn uri(&self, image: &ImageDigest) -> Result<String, HostError> {
+    fn architectures(&self) -> &[Architecture] {
+        &self.architectures
+    }
+
+    async fn uri(
+        &self,
+        image: &ImageDigest,
+        architecture: Architecture,
+    ) -> Result<String, HostError> {
         let known = |map: &Mutex<HashMap<_, _>>| {
             let map = map.lock().unwrap_or_else(PoisonError::into_inner);
             map.get(image).cloned()
@@ -156,12 +170,22 @@ impl RunnableImages for EcrImages {
         if let Some(uri) = known(&self.known) {
             return Ok(uri);
         }
-        let tag = tag(image, &self.agent.diff_id);
+        let agent = self.agents.get(&architecture).ok_or_else(|| {
+            HostError::Failed(format!(
+                "the control function has no agent for {}: deploy what `make package` builds",
+                architecture.as_str()
+            ))
+        })?;
+        let diff_id = agent
+            .diff_id()
+            .await
+            .map_err(|error| HostError::Failed(error.to_string()))?;
+        let tag = tag(image, &diff_id);
         let made = async {
             if self.registry.has_manifest(&tag).await? {
                 Ok(())
             } else {
-                self.make(image, &tag).await
+                self.make(image, agent, &tag).await
             }
         };
         made.await.map_err(|error| {

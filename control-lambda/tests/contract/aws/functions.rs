@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sockerless_control::aws::functions::{FunctionSettings, LambdaHost, RunnableImages};
 use sockerless_control::ports::Table;
-use sockerless_control::ports::function_host::{FunctionShape, HostError, Network};
+use sockerless_control::ports::function_host::{Architecture, FunctionShape, HostError, Network};
 use sockerless_control::ports::table::{Item, Key, TableError, Write};
 use sockerless_control::ports::{Environment as _, FunctionHost};
 use sockerless_shared::ids::{ContainerId, ImageDigest, RunId};
@@ -25,7 +25,11 @@ struct NamedAfterDigest;
 
 #[async_trait]
 impl RunnableImages for NamedAfterDigest {
-    async fn uri(&self, image: &ImageDigest) -> Result<String, HostError> {
+    fn architectures(&self) -> &[Architecture] {
+        &Architecture::ALL
+    }
+
+    async fn uri(&self, image: &ImageDigest, _: Architecture) -> Result<String, HostError> {
         Ok(format!("example.com/images:{}", &image.hex()[..40]))
     }
 
@@ -46,7 +50,7 @@ async fn host_with(records: &'static str, role: String) -> LambdaHost {
         relay_url: "wss://relay.example.com/v1".into(),
         on_failure: WHO_AM_I.into(),
         worker: WHO_AM_I.into(),
-        architecture: "x86_64".into(),
+        architecture: Architecture::X86_64,
         time_limit_s: 900,
         log_group: "/sockerless/contract/containers".into(),
         subnets: Vec::new(),
@@ -129,6 +133,7 @@ fn shape(digit: char) -> FunctionShape {
         memory_mib: 1769,
         tmp_mib: 1024,
         network: Network::Outbound,
+        architecture: None,
         owner: None,
         machine: None,
     }
@@ -190,6 +195,35 @@ async fn invocations_are_not_repeated_and_failures_are_told() {
         made.logging_config().and_then(|to| to.log_group()),
         Some("/sockerless/contract/containers")
     );
+}
+
+#[tokio::test]
+async fn each_architecture_has_a_function_of_its_own() {
+    let host = host("5").await;
+    let lambda = lambda().await;
+    let mut names = Vec::new();
+    for (architecture, of_lambda) in [
+        (None, "x86_64"),
+        (Some(Architecture::X86_64), "x86_64"),
+        (Some(Architecture::Arm64), "arm64"),
+    ] {
+        let shape = FunctionShape {
+            architecture,
+            ..shape('5')
+        };
+        let name = host.ensure(&shape).await.unwrap().name;
+        host.work(LIMIT).await.unwrap();
+        let made = lambda
+            .get_function_configuration()
+            .function_name(name.as_str())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(made.architectures(), [of_lambda.into()]);
+        names.push(name);
+    }
+    assert_eq!(names[0], names[1]);
+    assert_ne!(names[1], names[2]);
 }
 
 #[tokio::test]

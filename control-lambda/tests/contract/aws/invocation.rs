@@ -10,6 +10,7 @@ use sockerless_control::aws::table::DynamoTable;
 use sockerless_control::images::catalog::Catalog;
 use sockerless_control::images::platform::Platform;
 use sockerless_control::images::{ImageLimits, Images};
+use sockerless_control::ports::function_host::Architecture;
 use sockerless_control::ports::{Environment, Table};
 use sockerless_shared::ids::Namespace;
 
@@ -21,6 +22,7 @@ pub(super) struct Invocation {
     pub(super) registry: Arc<EcrRegistry>,
     pub(super) runnable: EcrImages,
     pub(super) table: Arc<dyn Table>,
+    _agents: tempfile::TempDir,
 }
 
 /// One that finds the repository at this address (`host:port`), with this agent.
@@ -49,13 +51,24 @@ pub(super) async fn at(host: &str, agent: &[u8]) -> Invocation {
         Platform::of("linux", "amd64", ""),
         limits,
     );
-    let agent = AgentLayer::new(agent).unwrap();
-    let runnable = EcrImages::new(Arc::clone(&registry), layers, agent, limits.layer);
+    let folder = tempfile::tempdir().unwrap();
+    let agents = Architecture::ALL.map(|architecture| {
+        let program = folder.path().join(architecture.as_str());
+        std::fs::write(&program, [agent, architecture.as_str().as_bytes()].concat()).unwrap();
+        (architecture, AgentLayer::new(program))
+    });
+    let runnable = EcrImages::new(
+        Arc::clone(&registry),
+        layers,
+        agents.into_iter().collect(),
+        limits.layer,
+    );
     Invocation {
         images,
         registry,
         runnable,
         table,
+        _agents: folder,
     }
 }
 

@@ -12,6 +12,7 @@ use sockerless_control::aws::functions::RunnableImages as _;
 use sockerless_control::images::Digest;
 use sockerless_control::images::progress::{Message, Progress};
 use sockerless_control::ports::Registry as _;
+use sockerless_control::ports::function_host::Architecture::{Arm64, X86_64};
 use sockerless_shared::ids::ImageDigest;
 
 use super::archives::{Tar, config, docker_archive, gzip};
@@ -112,18 +113,18 @@ async fn images_of_every_make_keep_lambdas_rules() {
         let folder = tempfile::tempdir().unwrap();
         let first = invocation::at(&meter.address, AGENT).await;
         let image = load(&first, std::fs::read(&archive).unwrap()).await;
-        let uri = first.runnable.uri(&image).await.unwrap();
+        let uri = first.runnable.uri(&image, X86_64).await.unwrap();
         let checked = check(&uri, &archive, folder.path());
 
         // Another invocation finds it, by one question.
         let second = invocation::at(&meter.address, AGENT).await;
         meter.asked();
-        assert_eq!(second.runnable.uri(&image).await.unwrap(), uri);
+        assert_eq!(second.runnable.uri(&image, X86_64).await.unwrap(), uri);
         let asked = meter.asked();
         assert_eq!(asked.len(), 1, "{name}: {asked:?}");
         assert!(asked[0].starts_with("HEAD "), "{name}: {asked:?}");
         // It knows that for as long as it lives.
-        assert_eq!(second.runnable.uri(&image).await.unwrap(), uri);
+        assert_eq!(second.runnable.uri(&image, X86_64).await.unwrap(), uri);
         assert_eq!(meter.asked(), Vec::<String>::new(), "{name}");
 
         // It is no garbage while its image is there.
@@ -134,16 +135,20 @@ async fn images_of_every_make_keep_lambdas_rules() {
         // Made again, it is the same to the byte.
         second.registry.delete_manifest(&digest).await.unwrap();
         let third = invocation::at(&meter.address, AGENT).await;
-        assert_eq!(third.runnable.uri(&image).await.unwrap(), uri);
+        assert_eq!(third.runnable.uri(&image, X86_64).await.unwrap(), uri);
         third.registry.get_manifest(&digest).await.unwrap();
 
         // Another agent makes another image, and moves none.
         let other = invocation::at(&meter.address, b"\x7fELF another").await;
-        let other = other.runnable.uri(&image).await.unwrap();
+        let other = other.runnable.uri(&image, X86_64).await.unwrap();
         assert_ne!(other, uri);
         let folder = tempfile::tempdir().unwrap();
         let of_other = check(&other, &archive, folder.path());
         assert_ne!(of_other["digest"], checked["digest"]);
+
+        // So does the agent for other processors.
+        let other = second.runnable.uri(&image, Arm64).await;
+        assert_ne!(other.unwrap(), uri);
         seen.insert(name, checked);
     }
     assert_eq!(seen["many"]["layers"], 62);
@@ -195,11 +200,11 @@ async fn how_long_it_takes() {
             let invocation = with_credentials(&agent).await;
             let image = load(&invocation, archive).await;
             let begin = Instant::now();
-            let uri = invocation.runnable.uri(&image).await.unwrap();
+            let uri = invocation.runnable.uri(&image, X86_64).await.unwrap();
             first.push(begin.elapsed());
             let invocation = with_credentials(&agent).await;
             let begin = Instant::now();
-            assert_eq!(invocation.runnable.uri(&image).await.unwrap(), uri);
+            assert_eq!(invocation.runnable.uri(&image, X86_64).await.unwrap(), uri);
             second.push(begin.elapsed());
         }
         let name = format!("from `create` to a prepared manifest, image of {mib} MiB {what}");

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::api::ApiError;
 use crate::images::platform::Platform;
+use crate::ports::function_host::Architecture;
 
 /// The client's `platform`.
 ///
@@ -18,7 +19,8 @@ pub(super) fn wanted(text: &str) -> Result<Platform, ApiError> {
 }
 
 /// What has to be said of an image that is `found`: nothing, a warning where nobody asked for
-/// its platform and this machine has another, or that it is not the one that is wanted.
+/// its platform and this machine has another (unless there are `others` that have it), or that
+/// it is not the one that is wanted.
 ///
 /// # Errors
 /// 404 in Docker's words.
@@ -26,6 +28,7 @@ pub(super) fn compare(
     reference: &str,
     found: &Platform,
     wanted: Option<&Platform>,
+    others: bool,
 ) -> Result<Option<String>, ApiError> {
     let Some(wanted) = wanted else {
         let host = Platform::host();
@@ -35,7 +38,7 @@ pub(super) fn compare(
                 detected(host.clone())
             )
         };
-        return Ok((!runs(&host, found)).then(warning));
+        return Ok((!others && !runs(&host, found)).then(warning));
     };
     if (&found.os, &found.architecture) == (&wanted.os, &wanted.architecture) {
         return Ok(None);
@@ -46,6 +49,20 @@ pub(super) fn compare(
             "image with reference {reference} was found but its platform ({found}) does not match the specified platform ({wanted})"
         ),
     ))
+}
+
+/// What is said of an image for which there are no functions.
+pub(super) fn without_functions(
+    reference: &str,
+    found: &Platform,
+    architectures: &[Architecture],
+) -> ApiError {
+    let names: Vec<_> = architectures.iter().map(|one| one.as_str()).collect();
+    let message = format!(
+        "image {reference} is for {found}, and functions can be had for {} alone: pull another platform of it (docker pull --platform)",
+        names.join(" and ")
+    );
+    ApiError::new(400, message)
 }
 
 /// Whether this machine runs it, as containerd's `platforms.Only` has it.
@@ -116,8 +133,11 @@ mod tests {
     #[test]
     fn another_than_the_wanted_one_is_refused() {
         let (amd64, arm64) = (platform("amd64"), platform("arm64"));
-        assert!(matches!(compare("x", &amd64, Some(&amd64)), Ok(None)));
-        let error = compare("x", &amd64, Some(&arm64)).err();
+        assert!(matches!(
+            compare("x", &amd64, Some(&amd64), false),
+            Ok(None)
+        ));
+        let error = compare("x", &amd64, Some(&arm64), true).err();
         assert_eq!(error.map(|error| error.status), Some(404));
     }
 }

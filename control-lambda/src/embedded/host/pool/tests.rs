@@ -13,6 +13,7 @@ fn shape(runtime: Runtime, owner: Option<u8>) -> FunctionShape {
         memory_mib: 128,
         tmp_mib: 512,
         network: Network::None,
+        architecture: None,
         owner: owner.map(|byte| ContainerId::from_random([byte; 32])),
         machine: owner.map(|_| Box::default()),
     }
