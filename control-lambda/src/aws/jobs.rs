@@ -13,6 +13,7 @@ use sockerless_shared::timestamp::Timestamp;
 use super::schedule::Schedule;
 use super::sdk::{Sdk, describe};
 use crate::ports::Jobs;
+use crate::ports::function_host::FunctionShape;
 use crate::ports::jobs::{Job, JobError};
 
 /// How long one invocation waits for a job's time; then it hands the job to the next.
@@ -34,6 +35,11 @@ pub enum OwnEvent {
         /// How often it was carried out before, and did not come to its end.
         #[serde(default)]
         turn: u32,
+    },
+    /// Make the image of this function ready, and have the function made.
+    Prepare {
+        /// What it is to be.
+        shape: Box<FunctionShape>,
     },
     /// Look for runs whose deadline has passed.
     Sweep,

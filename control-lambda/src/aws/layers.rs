@@ -1,21 +1,38 @@
 //! Layers that are only checked: Lambda unpacks them itself. What was checked
-//! is written down, lest it be checked again.
+//! is written down, lest it be checked again, and so is what was packed anew.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::images::digest::DiffId;
+use crate::images::digest::{DiffId, Digest};
 use crate::images::feed;
 use crate::images::layer::strict::Strict;
 use crate::images::layer::{self, LayerError, LayerLimits};
 use crate::ports::blobs::ByteStream;
-use crate::ports::table::{Condition, Key, TableError, Write};
+use crate::ports::table::{Condition, Item, Key, TableError, Write};
 use crate::ports::{Environment, Layers, Table};
 
 /// The partition of the records.
 const PARTITION: &str = "layers";
+
+/// The partition of what was packed anew, by the digest of the blob that it was made of.
+/// Changed whenever the same layer is to be packed differently.
+const PACKED: &str = "packed-1";
+
+/// So long it is known: others want it soon, and an invocation that goes on where one stopped.
+const PACKED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What was made of a layer's blob, since Lambda does not take it as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PackedLayer {
+    /// The digest of its tar.
+    pub(super) layer: DiffId,
+    /// Its blob, gzip.
+    pub(super) blob: Digest,
+}
 
 /// What a record says of Lambda's rules, behind the size.
 const KEEPS: &str = "keeps-rules";
@@ -58,6 +75,43 @@ impl CheckedLayers {
             .map_err(failed)?;
         let found = found.ok_or(LayerError::NotFound(*layer))?;
         Ok(!found.body.ends_with(KEEPS.as_bytes()))
+    }
+
+    /// What was made of this blob, if that is known. Its own blob may be gone.
+    ///
+    /// # Errors
+    /// [`LayerError::Storage`].
+    pub(super) async fn packed(&self, blob: &Digest) -> Result<Option<PackedLayer>, LayerError> {
+        let key = Key::new(PACKED, blob.to_string());
+        let found = self.table.get(&key, self.environment.now()).await;
+        let read = |item: Item| {
+            let text = std::str::from_utf8(&item.body).ok()?;
+            let (layer, blob) = text.split_once(' ')?;
+            Some(PackedLayer {
+                layer: DiffId(layer.parse().ok()?),
+                blob: blob.parse().ok()?,
+            })
+        };
+        Ok(found.map_err(failed)?.and_then(read))
+    }
+
+    /// Writes down what was made of a blob.
+    ///
+    /// # Errors
+    /// [`LayerError::Storage`].
+    pub(super) async fn note_packed(
+        &self,
+        blob: &Digest,
+        packed: &PackedLayer,
+    ) -> Result<(), LayerError> {
+        let PackedLayer { layer, blob: made } = packed;
+        self.write(Write::Put {
+            key: Key::new(PACKED, blob.to_string()),
+            body: Bytes::from(format!("{layer} {made}")),
+            expires: Some(self.environment.now().plus(PACKED_LIFETIME)),
+            condition: Condition::Always,
+        })
+        .await
     }
 
     async fn write(&self, write: Write) -> Result<(), LayerError> {

@@ -93,7 +93,7 @@ impl Plane {
             FunctionSettings {
                 role: settings.container_role,
                 relay_url: settings.relay_url.clone(),
-                on_failure: settings.function_arn.clone(),
+                control: settings.function_arn.clone(),
                 worker: settings.worker_arn,
                 architecture: settings.architecture,
                 time_limit_s: i32::try_from(settings.timeout_s).unwrap_or(i32::MAX),

@@ -100,6 +100,11 @@ impl Plane {
                         let delay = Duration::from_millis(delay_ms);
                         self.job(work, delay, turn, left).await?;
                     }
+                    OwnEvent::Prepare { shape } => self
+                        .host
+                        .prepare(&shape)
+                        .await
+                        .map_err(|error| EventError::Failed(error.to_string()))?,
                     OwnEvent::Sweep => self
                         .control
                         .sweep()

@@ -50,19 +50,34 @@ pub trait RunnableImages: Send + Sync {
     /// The architectures of which there are agents.
     fn architectures(&self) -> &[Architecture];
 
-    /// The URI under which Lambda pulls the image with this config, the agent
-    /// for these processors included. Idempotent.
+    /// Where Lambda pulls the image with this config, the agent for these
+    /// processors included. It is made, unless a layer has to be packed anew.
     ///
     /// # Errors
     /// A sentence.
-    async fn uri(
+    async fn find(
         &self,
         image: &ImageDigest,
         architecture: Architecture,
-    ) -> Result<String, HostError>;
+    ) -> Result<Runnable, HostError>;
+
+    /// Makes it, however long that takes. Idempotent.
+    ///
+    /// # Errors
+    /// A sentence.
+    async fn make(&self, image: &ImageDigest, architecture: Architecture) -> Result<(), HostError>;
 
     /// Looks again when it is asked the next time: the registry may have lost it.
     fn forget(&self, image: &ImageDigest);
+}
+
+/// An image with its agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runnable {
+    /// The URI under which Lambda pulls it.
+    pub uri: String,
+    /// Whether it is there; otherwise it has to be made.
+    pub ready: bool,
 }
 
 /// What functions are made with.
@@ -72,8 +87,9 @@ pub struct FunctionSettings {
     pub role: String,
     /// Where agents find the relay (`wss://…/<stage>`).
     pub relay_url: String,
-    /// ARN of the function that is told of invocations that failed.
-    pub on_failure: String,
+    /// ARN of the control function, which is told of invocations that failed, and in
+    /// invocations of its own makes images ready.
+    pub control: String,
     /// ARN of the function that makes and deletes functions.
     pub worker: String,
     /// Which processors a container runs on whose image is for others than there are.
@@ -164,6 +180,48 @@ impl LambdaHost {
         self.work(limit).await
     }
 
+    /// Makes the image of a function ready, and has the function made then: what
+    /// [`FunctionHost::ensure`] leaves to an invocation of its own.
+    ///
+    /// # Errors
+    /// When the table fails; another attempt goes on where this one stopped.
+    pub async fn prepare(&self, shape: &FunctionShape) -> Result<(), HostError> {
+        let architecture = self.architecture(shape);
+        let Runnable { uri, .. } = self.images.find(&shape.image, architecture).await?;
+        let name = name::of(shape, &uri, &self.settings)?;
+        self.records.renew_preparation(&name).await?;
+        let made = self.images.make(&shape.image, architecture).await;
+        let outcome = made
+            .map(|()| make_of(shape, uri, architecture))
+            .map_err(|error| error.to_string());
+        self.records.end_preparation(&name, outcome).await?;
+        self.wake_worker().await
+    }
+
+    /// Has an image made ready in an invocation of the control function, unless that is
+    /// being done.
+    async fn begin_preparation(
+        &self,
+        name: &FunctionName,
+        shape: &FunctionShape,
+    ) -> Result<(), HostError> {
+        if !self.records.begin_preparation(name).await? {
+            return Ok(());
+        }
+        let shape = Box::new(shape.clone());
+        let told = self
+            .tell(&self.settings.control, &OwnEvent::Prepare { shape })
+            .await;
+        if told.is_err() {
+            self.records.forget_preparation(name).await?;
+        }
+        told
+    }
+
+    fn architecture(&self, shape: &FunctionShape) -> Architecture {
+        shape.architecture.unwrap_or(self.settings.architecture)
+    }
+
     /// Asks the worker to delete all functions of containers.
     ///
     /// # Errors
@@ -198,16 +256,20 @@ impl LambdaHost {
     }
 
     async fn tell_worker(&self, event: &OwnEvent) -> Result<(), HostError> {
+        self.tell(&self.settings.worker, event).await
+    }
+
+    async fn tell(&self, function: &str, event: &OwnEvent) -> Result<(), HostError> {
         let payload =
             serde_json::to_vec(event).map_err(|error| HostError::Failed(error.to_string()))?;
         self.client
             .invoke()
-            .function_name(&self.settings.worker)
+            .function_name(function)
             .invocation_type(InvocationType::Event)
             .payload(Blob::new(payload))
             .send()
             .await
-            .map_err(|error| failed("invoke", &self.settings.worker, &error))?;
+            .map_err(|error| failed("invoke", function, &error))?;
         Ok(())
     }
 
@@ -230,7 +292,9 @@ impl LambdaHost {
     /// What it means that Lambda does not know a function: that it is yet to be
     /// made, could not be, or is gone.
     async fn explain_absence(&self, function: &FunctionName) -> Result<bool, HostError> {
-        if self.records.work(function).await?.is_some() {
+        if self.records.work(function).await?.is_some()
+            || self.records.is_being_prepared(function).await?
+        {
             return Ok(false);
         }
         match self.records.function(function).await? {
@@ -268,9 +332,9 @@ impl FunctionHost for LambdaHost {
                 return Err(HostError::Unsupported(NO_ISOLATION.to_owned()));
             }
         }
-        let architecture = shape.architecture.unwrap_or(self.settings.architecture);
-        let mut uri = self.images.uri(&shape.image, architecture).await?;
-        let name = name::of(shape, &uri, &self.settings)?;
+        let architecture = self.architecture(shape);
+        let mut image = self.images.find(&shape.image, architecture).await?;
+        let name = name::of(shape, &image.uri, &self.settings)?;
         let mut known = self.records.function(&name).await?;
         if let Some(Function::Failed {
             image_is_lost: true,
@@ -278,7 +342,7 @@ impl FunctionHost for LambdaHost {
         }) = known
         {
             self.images.forget(&shape.image);
-            uri = self.images.uri(&shape.image, architecture).await?;
+            image = self.images.find(&shape.image, architecture).await?;
             known = None;
         }
         match known {
@@ -288,16 +352,12 @@ impl FunctionHost for LambdaHost {
                 }
             }
             Some(Function::Failed { reason, .. }) => return Err(HostError::Failed(reason)),
-            None => {
-                let work = Work::Make {
-                    uri,
-                    architecture: Some(architecture),
-                    memory_mib: shape.memory_mib,
-                    tmp_mib: shape.tmp_mib,
-                };
+            None if image.ready => {
+                let work = make_of(shape, image.uri, architecture);
                 self.records.ask(&name, &work).await?;
                 self.wake_worker().await?;
             }
+            None => self.begin_preparation(&name, shape).await?,
         }
         Ok(EnsuredFunction {
             name,
@@ -443,6 +503,15 @@ impl FunctionHost for LambdaHost {
 
     fn relay_is_far(&self) -> bool {
         true
+    }
+}
+
+fn make_of(shape: &FunctionShape, uri: String, architecture: Architecture) -> Work {
+    Work::Make {
+        uri,
+        architecture: Some(architecture),
+        memory_mib: shape.memory_mib,
+        tmp_mib: shape.tmp_mib,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn of(
     let FunctionSettings {
         role,
         relay_url: _,
-        on_failure: _,
+        control: _,
         worker: _,
         architecture: usual,
         time_limit_s,
@@ -72,7 +72,7 @@ mod tests {
         FunctionSettings {
             role: "arn:aws:iam::1:role/r".into(),
             relay_url: "wss://x".into(),
-            on_failure: "arn".into(),
+            control: "arn".into(),
             worker: "arn".into(),
             architecture: Architecture::X86_64,
             time_limit_s: 900,

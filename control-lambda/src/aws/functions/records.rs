@@ -6,6 +6,7 @@
 //! | `FN` | function | [`Function`] |
 //! | `FA` | `all` | mark: functions that are not recorded are to be found and deleted |
 //! | `FW` | function | [`Work`]: one item a function, so that no burst makes two of one |
+//! | `FP` | function | mark: its image is being made ready, until it expires |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,10 @@ use crate::ports::{Environment, Table};
 
 /// For how long a failure is remembered: who tries again after that may be luckier.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long a preparation is waited for before another is begun in its place: longer than an
+/// invocation may take.
+const PREPARATION_LIFETIME: Duration = Duration::from_secs(16 * 60);
 
 /// A function that was made, or could not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +136,67 @@ impl Records {
             .map_err(table_failed)
     }
 
+    /// Whether this is the first to want the function's image made ready. What is known of
+    /// the function is forgotten.
+    pub(super) async fn begin_preparation(&self, name: &FunctionName) -> Result<bool, HostError> {
+        let mark = self.preparation(name, Condition::Absent)?;
+        match self.write(vec![mark, delete(function_key(name))]).await {
+            Ok(()) => Ok(true),
+            Err(TableError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(table_failed(error)),
+        }
+    }
+
+    /// Notes that a preparation goes on.
+    pub(super) async fn renew_preparation(&self, name: &FunctionName) -> Result<(), HostError> {
+        let mark = self.preparation(name, Condition::Always)?;
+        self.write(vec![mark]).await.map_err(table_failed)
+    }
+
+    fn preparation(&self, name: &FunctionName, condition: Condition) -> Result<Write, HostError> {
+        let expires = self.now().plus(PREPARATION_LIFETIME);
+        put(preparation_key(name), &(), Some(expires), condition)
+    }
+
+    /// Whether its image is being made ready.
+    pub(super) async fn is_being_prepared(&self, name: &FunctionName) -> Result<bool, HostError> {
+        Ok(self.read::<()>(&preparation_key(name)).await?.is_some())
+    }
+
+    /// Takes back that a preparation was begun.
+    pub(super) async fn forget_preparation(&self, name: &FunctionName) -> Result<(), HostError> {
+        self.write(vec![delete(preparation_key(name))])
+            .await
+            .map_err(table_failed)
+    }
+
+    /// Notes what came of a preparation: what is to be done now, or why it failed.
+    pub(super) async fn end_preparation(
+        &self,
+        name: &FunctionName,
+        outcome: Result<Work, String>,
+    ) -> Result<(), HostError> {
+        let next = match outcome {
+            Ok(work) => put(work_key(name), &work, None, Condition::Always)?,
+            Err(reason) => {
+                let failed = Function::Failed {
+                    reason,
+                    image_is_lost: false,
+                };
+                let expires = self.now().plus(FAILURE_LIFETIME);
+                put(
+                    function_key(name),
+                    &failed,
+                    Some(expires),
+                    Condition::Always,
+                )?
+            }
+        };
+        self.write(vec![next, delete(preparation_key(name))])
+            .await
+            .map_err(table_failed)
+    }
+
     /// Notes that a function was asked for.
     pub(super) async fn used(&self, name: &FunctionName) -> Result<(), HostError> {
         let made = Function::Made { used: self.now() };
@@ -207,6 +273,7 @@ impl Records {
 
 const FUNCTIONS: &str = "FN";
 const WORK: &str = "FW";
+const PREPARATIONS: &str = "FP";
 const PAGE: usize = 256;
 
 fn function_key(name: &FunctionName) -> Key {
@@ -215,6 +282,10 @@ fn function_key(name: &FunctionName) -> Key {
 
 fn work_key(name: &FunctionName) -> Key {
     Key::new(WORK, name.as_str())
+}
+
+fn preparation_key(name: &FunctionName) -> Key {
+    Key::new(PREPARATIONS, name.as_str())
 }
 
 fn find_key() -> Key {

@@ -225,7 +225,7 @@ impl Worker<'_> {
     /// No retries, no stale events, and word of failures.
     async fn set_invocation_rules(&self, name: &FunctionName) -> Called {
         let on_failure = OnFailure::builder()
-            .destination(&self.settings.on_failure)
+            .destination(&self.settings.control)
             .build();
         let set = self
             .client

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use futures_util::stream;
 use serde_json::{Value, json};
 use sockerless_shared::ids::ImageDigest;
 
 use super::agent_layer::{AGENT, AgentLayer, AgentLayerError};
 use super::{EcrRegistry, OWN_MANIFEST, image_tag};
-use crate::aws::functions::RunnableImages;
-use crate::aws::layers::CheckedLayers;
+use crate::aws::functions::{Runnable, RunnableImages};
+use crate::aws::layers::{CheckedLayers, PackedLayer};
 use crate::images::config::{ImageConfig, MAX_CONFIG_BYTES};
 use crate::images::digest::{DiffId, Digest};
 use crate::images::layer::{LayerError, LayerLimits};
@@ -42,8 +43,8 @@ pub struct EcrImages {
     agents: BTreeMap<Architecture, AgentLayer>,
     architectures: Vec<Architecture>,
     limits: LayerLimits,
-    /// Those that this process has seen.
-    known: Mutex<HashMap<ImageDigest, String>>,
+    /// The tags of those that this process has seen.
+    known: Mutex<HashMap<(ImageDigest, Architecture), String>>,
 }
 
 impl EcrImages {
@@ -65,12 +66,69 @@ impl EcrImages {
         }
     }
 
-    async fn make(
+    /// The tag of an image with this agent.
+    async fn tag(&self, image: &ImageDigest, agent: &AgentLayer) -> Result<String, HostError> {
+        let diff_id = agent.diff_id().await;
+        let diff_id = diff_id.map_err(|error| HostError::Failed(error.to_string()))?;
+        Ok(tag(image, &diff_id))
+    }
+
+    fn agent(&self, architecture: Architecture) -> Result<&AgentLayer, HostError> {
+        self.agents.get(&architecture).ok_or_else(|| {
+            HostError::Failed(format!(
+                "the control function has no agent for {}: deploy what `make package` builds",
+                architecture.as_str()
+            ))
+        })
+    }
+
+    /// Puts an image and its agent together; whether that could be done at once, or with
+    /// `patience`, however long it takes.
+    async fn assemble(
         &self,
         image: &ImageDigest,
         agent: &AgentLayer,
         tag: &str,
-    ) -> Result<(), RegistryError> {
+        patience: bool,
+    ) -> Result<bool, RegistryError> {
+        let damaged = |why: &str| RegistryError::Unavailable(format!("image {image}: {why}"));
+        let Parts { config, manifest } = self.parts(image).await?;
+        let parsed = ImageConfig::parse(&config).map_err(|error| damaged(&error.to_string()))?;
+        if parsed.layers().len() != manifest.layers.len() {
+            return Err(damaged("its manifest and its config name different layers"));
+        }
+        let own = || parsed.layers().iter().zip(&manifest.layers);
+        let kept = own().map(|(id, blob)| self.kept_layer(*id, blob));
+        let kept = try_join_all(kept).await?;
+        if !patience && kept.iter().any(Option::is_none) {
+            return Ok(false);
+        }
+        let mut layers = Vec::with_capacity(manifest.layers.len() + 1);
+        let mut ids = Vec::with_capacity(manifest.layers.len() + 1);
+        for ((id, blob), kept) in own().zip(kept) {
+            let (id, blob) = match kept {
+                Some(layer) => layer,
+                None => self.packed_layer(*id, blob).await?,
+            };
+            ids.push(id);
+            layers.push(blob);
+        }
+        let unmade = |error: AgentLayerError| RegistryError::Unavailable(error.to_string());
+        ids.push(agent.diff_id().await.map_err(unmade)?);
+        let layer = agent.bytes().await.map_err(unmade)?;
+        layers.push(self.put(layer, media::OCI_LAYER_GZIP).await?);
+        let config = with_agent(&config, &ids).map_err(|why| damaged(&why))?;
+        let config = self.put(config.into(), media::OCI_CONFIG).await?;
+        let manifest = Manifest::oci(config, layers)
+            .to_bytes()
+            .map_err(|error| damaged(&error.to_string()))?;
+        self.registry
+            .put_manifest_as(tag, OWN_MANIFEST, manifest.into())
+            .await?;
+        Ok(true)
+    }
+
+    async fn parts(&self, image: &ImageDigest) -> Result<Parts, RegistryError> {
         let damaged = |why: &str| RegistryError::Unavailable(format!("image {image}: {why}"));
         let config_digest: Digest = image
             .as_str()
@@ -93,29 +151,10 @@ impl EcrImages {
         let config = read_small(&*self.registry, &config_digest, MAX_CONFIG_BYTES)
             .await
             .map_err(|error| damaged(&error.to_string()))?;
-        let image = ImageConfig::parse(&config).map_err(|error| damaged(&error.to_string()))?;
-        if image.layers().len() != manifest.layers.len() {
-            return Err(damaged("its manifest and its config name different layers"));
-        }
-        let mut layers = Vec::with_capacity(manifest.layers.len() + 1);
-        let mut ids = Vec::with_capacity(manifest.layers.len() + 1);
-        for (id, blob) in image.layers().iter().zip(&manifest.layers) {
-            let (id, blob) = self.runnable_layer(*id, blob).await?;
-            ids.push(id);
-            layers.push(blob);
-        }
-        let unmade = |error: AgentLayerError| RegistryError::Unavailable(error.to_string());
-        ids.push(agent.diff_id().await.map_err(unmade)?);
-        let layer = agent.bytes().await.map_err(unmade)?;
-        layers.push(self.put(layer, media::OCI_LAYER_GZIP).await?);
-        let config = with_agent(&config, &ids).map_err(|why| damaged(&why))?;
-        let config = self.put(config.into(), media::OCI_CONFIG).await?;
-        let manifest = Manifest::oci(config, layers)
-            .to_bytes()
-            .map_err(|error| damaged(&error.to_string()))?;
-        self.registry
-            .put_manifest_as(tag, OWN_MANIFEST, manifest.into())
-            .await
+        Ok(Parts {
+            config: config.into(),
+            manifest,
+        })
     }
 
     async fn put(&self, bytes: Bytes, media_type: &str) -> Result<Descriptor, RegistryError> {
@@ -132,24 +171,75 @@ impl EcrImages {
         Ok(Descriptor::new(media_type, digest, size))
     }
 
-    /// The layer as Lambda takes it: itself where that is gzip and keeps the rules.
-    async fn runnable_layer(
+    /// The layer as Lambda takes it, where that is there: itself, if it is gzip and keeps
+    /// the rules, or what was made of it before.
+    async fn kept_layer(
+        &self,
+        id: DiffId,
+        blob: &Descriptor,
+    ) -> Result<Option<(DiffId, Descriptor)>, RegistryError> {
+        let failed = |why: LayerError| RegistryError::Unavailable(format!("layer {id}: {why}"));
+        if is_gzip(&blob.media_type) && !self.layers.breaks_rules(&id).await.map_err(failed)? {
+            let same = Descriptor::new(media::OCI_LAYER_GZIP, blob.digest, blob.size);
+            return Ok(Some((id, same)));
+        }
+        let Some(packed) = self.layers.packed(&blob.digest).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let there = self.registry.stat_blob(&packed.blob).await?;
+        Ok(there.map(|size| {
+            let blob = Descriptor::new(media::OCI_LAYER_GZIP, packed.blob, size);
+            (packed.layer, blob)
+        }))
+    }
+
+    /// The layer packed anew, which takes as long as its size says.
+    async fn packed_layer(
         &self,
         id: DiffId,
         blob: &Descriptor,
     ) -> Result<(DiffId, Descriptor), RegistryError> {
         let failed = |why: LayerError| RegistryError::Unavailable(format!("layer {id}: {why}"));
-        if self.layers.breaks_rules(&id).await.map_err(failed)? {
+        let (layer, made) = if self.layers.breaks_rules(&id).await.map_err(failed)? {
             let made = repacked(&*self.registry, &blob.digest, id, self.limits).await?;
-            return Ok((made.layer, made.blob));
-        }
-        if is_gzip(&blob.media_type) {
-            let same = Descriptor::new(media::OCI_LAYER_GZIP, blob.digest, blob.size);
-            return Ok((id, same));
-        }
-        let made = to_gzip(&*self.registry, &blob.digest, self.limits).await?;
-        Ok((id, made))
+            (made.layer, made.blob)
+        } else {
+            let made = to_gzip(&*self.registry, &blob.digest, self.limits).await?;
+            (id, made)
+        };
+        let packed = PackedLayer {
+            layer,
+            blob: made.digest,
+        };
+        self.layers
+            .note_packed(&blob.digest, &packed)
+            .await
+            .map_err(failed)?;
+        Ok((layer, made))
     }
+
+    fn uri(&self, tag: &str) -> String {
+        format!("{}:{tag}", self.registry.client.name())
+    }
+
+    fn note(&self, image: &ImageDigest, architecture: Architecture, tag: String) {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((image.clone(), architecture), tag);
+    }
+}
+
+/// What an image consists of.
+struct Parts {
+    config: Vec<u8>,
+    manifest: Manifest,
+}
+
+fn unready(image: &ImageDigest, error: &RegistryError) -> HostError {
+    HostError::Failed(format!(
+        "image {image} cannot be made ready for Lambda: {error}"
+    ))
 }
 
 #[async_trait]
@@ -158,54 +248,54 @@ impl RunnableImages for EcrImages {
         &self.architectures
     }
 
-    async fn uri(
+    async fn find(
         &self,
         image: &ImageDigest,
         architecture: Architecture,
-    ) -> Result<String, HostError> {
-        let known = |map: &Mutex<HashMap<_, _>>| {
-            let map = map.lock().unwrap_or_else(PoisonError::into_inner);
-            map.get(image).cloned()
+    ) -> Result<Runnable, HostError> {
+        let known = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(&(image.clone(), architecture)).cloned()
         };
-        if let Some(uri) = known(&self.known) {
-            return Ok(uri);
+        if let Some(tag) = known {
+            return Ok(Runnable {
+                uri: self.uri(&tag),
+                ready: true,
+            });
         }
-        let agent = self.agents.get(&architecture).ok_or_else(|| {
-            HostError::Failed(format!(
-                "the control function has no agent for {}: deploy what `make package` builds",
-                architecture.as_str()
-            ))
-        })?;
-        let diff_id = agent
-            .diff_id()
-            .await
-            .map_err(|error| HostError::Failed(error.to_string()))?;
-        let tag = tag(image, &diff_id);
+        let agent = self.agent(architecture)?;
+        let tag = self.tag(image, agent).await?;
         let made = async {
-            if self.registry.has_manifest(&tag).await? {
-                Ok(())
-            } else {
-                self.make(image, agent, &tag).await
-            }
+            Ok(self.registry.has_manifest(&tag).await?
+                || self.assemble(image, agent, &tag, false).await?)
         };
-        made.await.map_err(|error| {
-            HostError::Failed(format!(
-                "image {image} cannot be made ready for Lambda: {error}"
-            ))
-        })?;
-        let uri = format!("{}:{tag}", self.registry.client.name());
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(image.clone(), uri.clone());
-        Ok(uri)
+        let ready = made.await.map_err(|error| unready(image, &error))?;
+        let uri = self.uri(&tag);
+        if ready {
+            self.note(image, architecture, tag);
+        }
+        Ok(Runnable { uri, ready })
+    }
+
+    async fn make(&self, image: &ImageDigest, architecture: Architecture) -> Result<(), HostError> {
+        let agent = self.agent(architecture)?;
+        let tag = self.tag(image, agent).await?;
+        let made = async {
+            if !self.registry.has_manifest(&tag).await? {
+                self.assemble(image, agent, &tag, true).await?;
+            }
+            Ok(())
+        };
+        made.await.map_err(|error| unready(image, &error))?;
+        self.note(image, architecture, tag);
+        Ok(())
     }
 
     fn forget(&self, image: &ImageDigest) {
         self.known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(image);
+            .retain(|(known, _), _| known != image);
     }
 }
 

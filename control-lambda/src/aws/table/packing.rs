@@ -58,7 +58,9 @@ fn unpacked(packed: &[u8]) -> std::io::Result<Vec<u8>> {
         Some((&MARK, packed)) => {
             Decompressor::with_dictionary(DICTIONARY)?.decompress(packed, MAX_BODY_BYTES)
         }
-        _ => zstd::bulk::decompress(packed, MAX_BODY_BYTES),
+        Some(_) => zstd::bulk::decompress(packed, MAX_BODY_BYTES),
+        // Zstandard takes nothing for nothing; what is packed has a frame.
+        None => Err(std::io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

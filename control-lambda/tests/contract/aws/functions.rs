@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sockerless_control::aws::functions::{FunctionSettings, LambdaHost, RunnableImages};
+use sockerless_control::aws::functions::{FunctionSettings, LambdaHost, Runnable, RunnableImages};
 use sockerless_control::ports::Table;
 use sockerless_control::ports::function_host::{Architecture, FunctionShape, HostError, Network};
 use sockerless_control::ports::table::{Item, Key, TableError, Write};
@@ -21,7 +22,12 @@ use super::{Clock, DynamoTable, Sdk, variable};
 /// Longer than any of these takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-struct NamedAfterDigest;
+/// Images that are ready, or have to be made first, which may be impossible.
+#[derive(Default)]
+struct NamedAfterDigest {
+    unready: AtomicBool,
+    impossible: bool,
+}
 
 #[async_trait]
 impl RunnableImages for NamedAfterDigest {
@@ -29,8 +35,19 @@ impl RunnableImages for NamedAfterDigest {
         &Architecture::ALL
     }
 
-    async fn uri(&self, image: &ImageDigest, _: Architecture) -> Result<String, HostError> {
-        Ok(format!("example.com/images:{}", &image.hex()[..40]))
+    async fn find(&self, image: &ImageDigest, _: Architecture) -> Result<Runnable, HostError> {
+        Ok(Runnable {
+            uri: format!("example.com/images:{}", &image.hex()[..40]),
+            ready: !self.unready.load(Ordering::SeqCst),
+        })
+    }
+
+    async fn make(&self, _: &ImageDigest, _: Architecture) -> Result<(), HostError> {
+        if self.impossible {
+            return Err(HostError::Failed("a layer is broken".into()));
+        }
+        self.unready.store(false, Ordering::SeqCst);
+        Ok(())
     }
 
     fn forget(&self, _: &ImageDigest) {}
@@ -41,14 +58,15 @@ const WHO_AM_I: &str = "arn:aws:lambda:us-east-1:000000000000:function:who-am-i"
 /// A host whose worker is woken in vain: what it is to do, tests have done by
 /// [`LambdaHost::work`]. Each test has records of its own.
 async fn host(records: &'static str) -> LambdaHost {
-    host_with(records, variable("SOCKERLESS_TEST_ROLE")).await
+    let role = variable("SOCKERLESS_TEST_ROLE");
+    host_with(records, role, NamedAfterDigest::default()).await
 }
 
-async fn host_with(records: &'static str, role: String) -> LambdaHost {
+async fn host_with(records: &'static str, role: String, images: NamedAfterDigest) -> LambdaHost {
     let settings = FunctionSettings {
         role,
         relay_url: "wss://relay.example.com/v1".into(),
-        on_failure: WHO_AM_I.into(),
+        control: WHO_AM_I.into(),
         worker: WHO_AM_I.into(),
         architecture: Architecture::X86_64,
         time_limit_s: 900,
@@ -65,7 +83,7 @@ async fn host_with(records: &'static str, role: String) -> LambdaHost {
             name: records,
         }),
         Arc::new(Clock),
-        Arc::new(NamedAfterDigest),
+        Arc::new(images),
         settings,
     )
 }
@@ -241,6 +259,36 @@ async fn a_new_function_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_takes_long_is_made_ready_apart() {
+    let images = |impossible| NamedAfterDigest {
+        unready: AtomicBool::new(true),
+        impossible,
+    };
+    let role = variable("SOCKERLESS_TEST_ROLE");
+    let host = host_with("6", role.clone(), images(false)).await;
+    let wanted = shape('6');
+    let function = host.ensure(&wanted).await.unwrap().name;
+    // Nothing is made of it yet, and that is no error; nor is asking again.
+    host.work(LIMIT).await.unwrap();
+    assert_eq!(host.ensure(&wanted).await.unwrap().name, function);
+    assert_eq!(host.prepared(&function, Duration::ZERO).await, Ok(false));
+    host.prepare(&wanted).await.unwrap();
+    // Its invocation may be delivered twice.
+    host.prepare(&wanted).await.unwrap();
+    host.work(LIMIT).await.unwrap();
+    assert_eq!(host.prepared(&function, LIMIT).await, Ok(true));
+
+    let host = host_with("7", role, images(true)).await;
+    let wanted = shape('7');
+    let function = host.ensure(&wanted).await.unwrap().name;
+    host.prepare(&wanted).await.unwrap();
+    let failed = Err(HostError::Failed("a layer is broken".into()));
+    assert_eq!(host.prepared(&function, LIMIT).await, failed);
+    let refused = host.ensure(&wanted).await.map(|_| true);
+    assert_eq!(refused, failed);
+}
+
+#[tokio::test]
 async fn deleting_is_idempotent_and_noticed() {
     let host = host("d").await;
     let shape = shape('d');
@@ -278,7 +326,8 @@ async fn a_function_deleted_by_somebody_else_is_made_again() {
 
 #[tokio::test]
 async fn a_function_that_lambda_refuses_says_why() {
-    let host = host_with("1", "not the name of a role".into()).await;
+    let role = "not the name of a role".into();
+    let host = host_with("1", role, NamedAfterDigest::default()).await;
     let shape = shape('1');
     let function = host.ensure(&shape).await.unwrap().name;
     host.work(LIMIT).await.unwrap();
