@@ -3,7 +3,8 @@ are, and writes down what AWS would have billed, a JSON object a line.
 
     aws_meter.py LISTEN_ADDRESS LISTEN_PORT UPSTREAM_PORT FILE
 
-An object has `at` (seconds since 1970), `service`, `operation`, `units` and `bytes`.
+An object has `at` (seconds since 1970), `service`, `operation`, `units` and `bytes`;
+an invocation also has `event`, what it is for.
 Units are AWS's: 1 KB writes of DynamoDB (twice in a transaction), 32 KB messages
 of a WebSocket API, requests otherwise. Reads of DynamoDB are counted as one unit
 each: the answer, whose size decides, is not looked at.
@@ -42,18 +43,20 @@ class Ledger:
         # Deleting an item costs what the item weighs.
         self._weights = {}
 
-    def note(self, service, operation, units, size):
+    def note(self, service, operation, units, size, **more):
         line = {
             "at": time.time(),
             "service": service,
             "operation": operation,
             "units": units,
             "bytes": size,
+            **more,
         }
         self._file.write(json.dumps(line) + "\n")
 
     def invocation(self, function, body):
-        self.note("lambda", "Invoke", 1, len(body))
+        event = json.loads(body).get("sockerless", "run")
+        self.note("lambda", "Invoke", 1, len(body), event=event)
         if "skls-" in function:
             kept = {"function": function, "payload": body.decode()}
             self._invocation.write_text(json.dumps(kept))

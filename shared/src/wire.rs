@@ -58,7 +58,11 @@ pub const BLOBS_PATH: &str = "/_sockerless/blobs/";
 const CARRIED: &str = "x-sockerless-client-";
 
 /// Those headers that say something of the client's request nevertheless.
-const CARRIED_NAMES: [&str; 2] = ["connection", "upgrade"];
+const CARRIED_NAMES: [&str; 3] = ["connection", "content-type", "upgrade"];
+
+/// What a body is sent as, whatever the client calls it: HTTP APIs take what is called text
+/// for text, and the Docker client calls an archive for `docker import` that.
+const BYTES: &str = "application/octet-stream";
 
 /// Those that are not passed on: they are of the client's own connection, or
 /// would be taken for the frontend's.
@@ -223,7 +227,8 @@ pub fn request_headers(request: &Request) -> Vec<(String, String)> {
         headers.push((PATH.to_owned(), path.to_owned()));
     }
     match &request.body {
-        Body::Inline(_) => {}
+        Body::Inline(bytes) if bytes.is_empty() => {}
+        Body::Inline(_) => headers.push(("content-type".to_owned(), BYTES.to_owned())),
         Body::Blob(blob) => headers.push((BODY_BLOB.to_owned(), blob.to_string())),
         Body::Waiting => headers.push((BODY.to_owned(), WAITING.to_owned())),
     }
@@ -266,6 +271,8 @@ pub fn read_request(
                 }
             }
             NAMESPACE | PATH => {}
+            // Somebody with curl says what it is.
+            "content-type" if value != BYTES => request.headers.push((name, value)),
             name if CARRIED_NAMES.contains(&name) => {}
             name => {
                 let name = name.strip_prefix(CARRIED).unwrap_or(name).to_owned();
@@ -414,6 +421,8 @@ mod tests {
                 .iter()
                 .any(|(name, _)| name == "connection" || name == "host")
         );
+        // What is called text would be taken for text on the way.
+        assert!(sent.contains(&header("content-type", BYTES)));
         // The connection's own headers come on top.
         let mut arrived = sent;
         arrived.push(header("connection", "keep-alive"));
