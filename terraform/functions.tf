@@ -20,6 +20,9 @@ locals {
     SOCKERLESS_SUBNETS           = join(",", var.subnet_ids)
     SOCKERLESS_SECURITY_GROUPS   = join(",", var.security_group_ids)
     SOCKERLESS_TAGS              = jsonencode(local.tags)
+    SOCKERLESS_REGISTRY_MIRROR   = join(",", var.registry_mirrors)
+    SOCKERLESS_INSECURE_REGISTRY = join(",", var.insecure_registries)
+    SOCKERLESS_HUB_FALLBACK      = var.hub_fallback
     # Zero stands for none.
     SOCKERLESS_MAX_CONTAINERS         = var.spend_guard.max_containers == null ? 0 : var.spend_guard.max_containers
     SOCKERLESS_MAX_GB_SECONDS_PER_DAY = var.spend_guard.max_gb_seconds_per_day == null ? 0 : var.spend_guard.max_gb_seconds_per_day

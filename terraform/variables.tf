@@ -135,6 +135,36 @@ variable "pull_through_cache" {
   default     = true
 }
 
+variable "registry_mirrors" {
+  description = "Mirrors of Docker Hub, which are asked before it: https://HOST[:PORT]."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for mirror in var.registry_mirrors : can(regex("^https?://[^/,]+$", mirror))])
+    error_message = "A mirror is https://HOST[:PORT], without anything behind it."
+  }
+}
+
+variable "insecure_registries" {
+  description = "Registries without TLS, or with a certificate that nobody known has signed: HOST[:PORT] or a network such as 10.0.0.0/8."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for registry in var.insecure_registries : can(regex("^[^,[:space:]]+$", registry))])
+    error_message = "A registry is HOST[:PORT] or a network such as 10.0.0.0/8."
+  }
+}
+
+variable "hub_fallback" {
+  description = "Where Docker Hub's official images come from when it throttles: a host and a path; none for nowhere."
+  type        = string
+  default     = "public.ecr.aws/docker"
+  validation {
+    condition     = length(var.hub_fallback) > 0
+    error_message = "The fallback is a host and a path, such as public.ecr.aws/docker, or none."
+  }
+}
+
 variable "image_retention_count" {
   description = "So many images are kept in the repository; when there are more, the oldest go."
   type        = number

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::engine::spend::SpendGuard;
 use crate::images::remote::RegistrySettings;
+use crate::images::remote::certificates::CertificateFolders;
 use crate::ports::function_host::Architecture;
+
+/// The folder of registries' certificates in the control function's package.
+const CERTIFICATES: &str = "certs.d";
 
 /// The control function's settings.
 #[derive(Debug, Clone)]
@@ -57,7 +62,8 @@ pub struct Settings {
     /// `sockerless-agent-arm64`; that of this program unless it is set.
     pub agents: PathBuf,
     /// `SOCKERLESS_INSECURE_REGISTRY`, `SOCKERLESS_REGISTRY_MIRROR`, `SOCKERLESS_HUB_FALLBACK`:
-    /// as the options of the same names of `sockerless local`; they may be absent.
+    /// as the options of the same names of `sockerless local`; they may be absent. Certificates
+    /// of registries are in the folder `certs.d` beside the agents.
     pub registries: RegistrySettings,
 }
 
@@ -145,6 +151,13 @@ impl Settings {
         let architecture = Architecture::ALL
             .into_iter()
             .find(|known| known.as_str() == architecture);
+        let agents: PathBuf = variable("SOCKERLESS_AGENTS")
+            .or_else(|| variable("LAMBDA_TASK_ROOT"))
+            .unwrap_or_else(|| text("SOCKERLESS_AGENTS"))
+            .into();
+        registries.certificates = Some(Arc::new(CertificateFolders::new(
+            &agents.join(CERTIFICATES),
+        )));
         let settings = Self {
             registries,
             table: text("SOCKERLESS_TABLE"),
@@ -170,10 +183,7 @@ impl Settings {
                 max_gb_seconds_per_day: Some(max_gb_seconds).filter(|max| *max > 0),
             },
             architecture: architecture.unwrap_or(Architecture::X86_64),
-            agents: variable("SOCKERLESS_AGENTS")
-                .or_else(|| variable("LAMBDA_TASK_ROOT"))
-                .unwrap_or_else(|| text("SOCKERLESS_AGENTS"))
-                .into(),
+            agents,
         };
         wrong.extend(unread);
         let mut check = |name: &str, good: bool, expected: &str| {

@@ -1,7 +1,6 @@
 //! Adapters for one process on one machine, with no AWS at all.
 
 pub mod blobs;
-pub mod certificates;
 pub mod environment;
 pub mod gateway;
 pub mod host;

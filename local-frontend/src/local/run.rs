@@ -8,9 +8,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sockerless_control::embedded::certificates::CertificateFolders;
 use sockerless_control::embedded::local::{Local, LocalError};
 use sockerless_control::images::remote::RegistrySettings;
+use sockerless_control::images::remote::certificates::CertificateFolders;
 use sockerless_shared::quic::{Pace, QuicError};
 use thiserror::Error;
 

@@ -5,6 +5,7 @@
 //! else TLS is needed unless the settings name the registry.
 
 mod auth;
+pub mod certificates;
 mod credentials;
 mod error;
 mod login;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::images::remote::{HostCertificates, TlsMaterial};
+use super::{HostCertificates, TlsMaterial};
 
 /// A folder with a folder for each registry: `<host>[:<port>]/*.crt` are authorities,
 /// `*.cert` with `*.key` of the same name the client's own.
