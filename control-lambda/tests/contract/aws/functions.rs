@@ -63,7 +63,11 @@ async fn host(records: &'static str) -> LambdaHost {
 }
 
 async fn host_with(records: &'static str, role: String, images: NamedAfterDigest) -> LambdaHost {
-    let settings = FunctionSettings {
+    host_of(records, settings(role), images).await
+}
+
+fn settings(role: String) -> FunctionSettings {
+    FunctionSettings {
         role,
         relay_url: "wss://relay.example.com/v1".into(),
         control: WHO_AM_I.into(),
@@ -74,7 +78,14 @@ async fn host_with(records: &'static str, role: String, images: NamedAfterDigest
         subnets: Vec::new(),
         security_groups: Vec::new(),
         tags: BTreeMap::from([("Sockerless".to_owned(), "contract".to_owned())]),
-    };
+    }
+}
+
+async fn host_of(
+    records: &'static str,
+    settings: FunctionSettings,
+    images: NamedAfterDigest,
+) -> LambdaHost {
     let sdk = Sdk::from_environment().await;
     LambdaHost::new(
         &sdk,
@@ -242,6 +253,28 @@ async fn each_architecture_has_a_function_of_its_own() {
     }
     assert_eq!(names[0], names[1]);
     assert_ne!(names[1], names[2]);
+}
+
+#[tokio::test]
+async fn a_function_may_be_in_a_network_of_ones_own() {
+    let settings = FunctionSettings {
+        subnets: vec!["subnet-0a".into(), "subnet-0b".into()],
+        security_groups: vec!["sg-0c".into()],
+        ..settings(variable("SOCKERLESS_TEST_ROLE"))
+    };
+    let host = host_of("8", settings.clone(), NamedAfterDigest::default()).await;
+    let function = host.ensure(&shape('8')).await.unwrap().name;
+    host.work(LIMIT).await.unwrap();
+    let made = lambda()
+        .await
+        .get_function_configuration()
+        .function_name(function.as_str())
+        .send()
+        .await
+        .unwrap();
+    let network = made.vpc_config().unwrap();
+    assert_eq!(network.subnet_ids(), settings.subnets);
+    assert_eq!(network.security_group_ids(), settings.security_groups);
 }
 
 #[tokio::test]
