@@ -82,6 +82,13 @@ impl PullError {
     }
 }
 
+impl PullError {
+    /// Whether the registry wants fewer requests.
+    fn is_throttled(&self) -> bool {
+        matches!(self, Self::Remote(error) | Self::ConfigFetch(error) if error.is_throttled())
+    }
+}
+
 impl<E: Into<StoreError>> From<E> for PullError {
     fn from(error: E) -> Self {
         Self::Store(error.into())
@@ -114,35 +121,74 @@ impl Images {
         progress: &mut dyn Progress,
     ) -> Result<(), PullError> {
         let tidy = TidyUnlessDone::new(self);
-        let reference = wanted.reference;
-        let mut is_new = false;
-        if wanted.all_tags {
-            let (repository, First::Tags(tags)) = self.first(wanted, None).await? else {
-                return Err(RemoteError::BlobUnknown.into());
+        let remote = self.remote().await?;
+        let mut failed: Option<PullError> = None;
+        let mut reason = None;
+        for endpoint in remote.endpoints(wanted.reference) {
+            if let Some(error) = &failed
+                && !endpoint.follows(error.is_throttled())
+            {
+                continue;
+            }
+            let repository = remote
+                .repository_at(&endpoint, wanted.reference, wanted.credentials)
+                .await;
+            let pulled = match repository {
+                Ok(repository) => {
+                    self.pull_from(namespace, &repository, wanted, progress)
+                        .await
+                }
+                Err(error) => Err(error.into()),
             };
-            for tag in tags {
+            match pulled {
+                Ok(()) => {
+                    tidy.done();
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::info!(%error, ?endpoint, "a registry does not give it");
+                    if endpoint.is_original() {
+                        reason = Some(error.clone());
+                    }
+                    failed = Some(error);
+                }
+            }
+        }
+        Err(reason
+            .or(failed)
+            .unwrap_or_else(|| RemoteError::BlobUnknown.into()))
+    }
+
+    /// Pulls from one of those that may have it. What of it is here already, as another one
+    /// gave it before it would give no more, is not fetched again.
+    async fn pull_from(
+        &self,
+        namespace: &Namespace,
+        repository: &Repository,
+        wanted: Wanted<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), PullError> {
+        let reference = wanted.reference;
+        if wanted.all_tags {
+            let mut is_new = false;
+            for tag in repository.tags().await? {
                 let one = reference.with_tag(&tag).map_err(CatalogError::from)?;
-                let top = repository.manifest(&one).await?;
                 let (_, new) = self
-                    .pull_one(namespace, &repository, &one, top, wanted.platform, progress)
+                    .pull_one(namespace, repository, &one, wanted.platform, progress)
                     .await?;
                 is_new |= new;
             }
             self.status(is_new, reference, progress).await;
-        } else {
-            let one = reference.clone().or_latest();
-            let (repository, First::Manifest(top)) = self.first(wanted, Some(&one)).await? else {
-                return Err(RemoteError::BlobUnknown.into());
-            };
-            let (record, new) = self
-                .pull_one(namespace, &repository, &one, top, wanted.platform, progress)
-                .await?;
-            self.status(new, reference, progress).await;
-            if let Some(platform) = wanted.platform {
-                self.warn(&record, reference, platform, progress).await?;
-            }
+            return Ok(());
         }
-        tidy.done();
+        let one = reference.clone().or_latest();
+        let (record, is_new) = self
+            .pull_one(namespace, repository, &one, wanted.platform, progress)
+            .await?;
+        self.status(is_new, reference, progress).await;
+        if let Some(platform) = wanted.platform {
+            self.warn(&record, reference, platform, progress).await?;
+        }
         Ok(())
     }
 
@@ -156,56 +202,16 @@ impl Images {
         progress.message(Message::status("", status)).await;
     }
 
-    /// What the first registry gives that has it: the manifest of `one`, or all tags. When
-    /// none does, the image's own says why.
-    async fn first(
-        &self,
-        wanted: Wanted<'_>,
-        one: Option<&Reference>,
-    ) -> Result<(Repository, First), RemoteError> {
-        let remote = self.remote().await?;
-        let mut failed: Option<RemoteError> = None;
-        let mut reason = None;
-        for endpoint in remote.endpoints(wanted.reference) {
-            if let Some(error) = &failed
-                && !endpoint.follows(error)
-            {
-                continue;
-            }
-            let found = async {
-                let repository = remote
-                    .repository_at(&endpoint, wanted.reference, wanted.credentials)
-                    .await?;
-                let first = match one {
-                    Some(one) => First::Manifest(repository.manifest(one).await?),
-                    None => First::Tags(repository.tags().await?),
-                };
-                Ok::<_, RemoteError>((repository, first))
-            };
-            match found.await {
-                Ok(found) => return Ok(found),
-                Err(error) => {
-                    tracing::info!(%error, ?endpoint, "a registry does not have it");
-                    if endpoint.is_original() {
-                        reason = Some(error.clone());
-                    }
-                    failed = Some(error);
-                }
-            }
-        }
-        Err(reason.or(failed).unwrap_or(RemoteError::BlobUnknown))
-    }
-
     /// One image: what a tag or a digest names. Whether its name is new.
     async fn pull_one(
         &self,
         namespace: &Namespace,
         repository: &Repository,
         wanted: &Reference,
-        top: RemoteManifest,
         platform: Option<&Platform>,
         progress: &mut dyn Progress,
     ) -> Result<(ImageRecord, bool), PullError> {
+        let top = repository.manifest(wanted).await?;
         let mut pins = self.pins.operation();
         let id = match wanted.digest() {
             Some(_) => wanted.to_string(),
@@ -604,12 +610,6 @@ impl Images {
         }
         Ok(())
     }
-}
-
-/// What a registry is asked first.
-enum First {
-    Manifest(RemoteManifest),
-    Tags(Vec<String>),
 }
 
 /// A manifest and what it was read from.

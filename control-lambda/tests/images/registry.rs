@@ -149,11 +149,17 @@ impl Registry {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
-    /// The same answer at another path.
-    pub(crate) fn copy(&self, from: &str, to: &str) {
+    /// All that repository `r` has, in a repository of this name as well.
+    pub(crate) fn share(&self, repository: &str) {
         let mut answers = self.answers.lock().unwrap();
-        let canned = answers[from].clone();
-        answers.insert(to.to_owned(), canned);
+        let shared: Vec<_> = answers
+            .iter()
+            .filter_map(|(path, canned)| {
+                let rest = path.strip_prefix("/v2/r/")?;
+                Some((format!("/v2/{repository}/{rest}"), canned.clone()))
+            })
+            .collect();
+        answers.extend(shared);
     }
 
     /// Where the config of an image of repository `r` is.
@@ -259,6 +265,7 @@ async fn serve(
         let found = with_token.and_then(|key| answers.get(&key));
         found.or_else(|| answers.get(&plain)).cloned()
     };
+    let is_said = canned.is_some();
     let mut canned = canned.unwrap_or(Canned {
         status: 404,
         headers: Vec::new(),
@@ -267,7 +274,9 @@ async fn serve(
         ),
     });
     let uses = manners.uses.load(Ordering::Relaxed);
-    if uses > 0 && plain == "/token" {
+    if is_said && plain == "/token" {
+        // A server of tokens that gives none.
+    } else if uses > 0 && plain == "/token" {
         canned.status = 200;
         canned.body = manners.token().into();
     } else if !manners.admits(&authorization) {

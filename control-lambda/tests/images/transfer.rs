@@ -4,7 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use sockerless_control::images::Digest;
+use sockerless_control::images::manifest::media;
 use sockerless_control::images::progress::Message;
 use sockerless_control::images::pull::Wanted;
 use sockerless_control::images::reference::Reference;
@@ -12,7 +14,7 @@ use sockerless_control::images::remote::{Credentials, RegistrySettings};
 
 use super::archives::gzip;
 use super::pull::{layer, pull};
-use super::registry::Registry;
+use super::registry::{Registry, descriptor};
 use super::setup::{Place, place};
 
 /// A registry with an image `v1` of one layer that cannot be compressed, and that layer's path.
@@ -237,23 +239,128 @@ async fn mirrors_are_asked_first_and_the_fallback_when_docker_hub_throttles() {
     assert_eq!(error.status(), 429);
     let error = pull(&place, "busybox").await.unwrap_err();
     assert_eq!(error.to_string(), "toomanyrequests: enough");
-    let (_, manifest) = fallback.image("v1", &[layer("x")]);
-    let move_to = |from: &str, to: &str| fallback.copy(from, to);
-    for digest in [
-        &manifest["config"]["digest"],
-        &manifest["layers"][0]["digest"],
-    ] {
-        let digest = digest.as_str().unwrap();
-        move_to(
-            &format!("/v2/r/blobs/{digest}"),
-            &format!("/v2/docker/library/busybox/blobs/{digest}"),
-        );
-    }
-    move_to(
-        "/v2/r/manifests/v1",
-        "/v2/docker/library/busybox/manifests/latest",
-    );
+    fallback.image("latest", &[layer("x")]);
+    fallback.share("docker/library/busybox");
     pull(&place, "busybox").await.unwrap();
     let image = place.layers_of("busybox").await.remove(0);
     assert_eq!(fs::read(image.join("text")).unwrap(), b"x");
+}
+
+/// A mirror, Docker Hub and the fallback, each with the same image in an index, and what pulls
+/// from them.
+async fn hub() -> ([Registry; 3], Place, Value) {
+    let registries = [
+        Registry::start().await,
+        Registry::start().await,
+        Registry::start().await,
+    ];
+    let [mirror, hub, fallback] = &registries;
+    let settings = RegistrySettings {
+        hub: Some(hub.address.clone()),
+        mirrors: vec![format!("http://{}", mirror.address).parse().unwrap()],
+        hub_fallback: Some(format!("{}/docker", fallback.address)),
+        ..RegistrySettings::default()
+    };
+    let mut place = place();
+    place.images = place.images.clone().with_registries(settings);
+    let mut image = Value::Null;
+    for registry in &registries {
+        let (digest, manifest) = registry.image("child", &[layer("one"), layer("two")]);
+        let mut child = descriptor(media::OCI_MANIFEST, digest, manifest.to_string().len());
+        child["platform"] = json!({"os": "linux", "architecture": "amd64"});
+        let index =
+            json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [child]});
+        registry.manifest("latest", media::OCI_INDEX, &index);
+        image = json!({"child": digest.to_string(), "manifest": manifest});
+    }
+    for repository in ["library/busybox", "somebody/busybox"] {
+        hub.share(repository);
+    }
+    fallback.share("docker/library/busybox");
+    (registries, place, image)
+}
+
+const THROTTLED: &[u8] = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"enough"}]}"#;
+
+/// Where Docker Hub may have had enough: the paths of a child manifest, a config and a layer.
+fn steps(image: &Value, repository: &str) -> [String; 3] {
+    let [child, config, layer] = [
+        &image["child"],
+        &image["manifest"]["config"]["digest"],
+        &image["manifest"]["layers"][1]["digest"],
+    ]
+    .map(|digest| digest.as_str().unwrap());
+    [
+        format!("/v2/{repository}/manifests/{child}"),
+        format!("/v2/{repository}/blobs/{config}"),
+        format!("/v2/{repository}/blobs/{layer}"),
+    ]
+}
+
+#[tokio::test]
+async fn a_mirror_that_has_it_is_enough() {
+    let ([mirror, hub, _], place, _) = hub().await;
+    mirror.share("library/busybox");
+    pull(&place, "busybox").await.unwrap();
+    assert!(!mirror.asked().is_empty());
+    assert_eq!(hub.asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_mirror_lacks_comes_from_docker_hub() {
+    for step in 0..3 {
+        let ([mirror, hub, _], place, image) = hub().await;
+        mirror.share("library/busybox");
+        mirror.answer(
+            &steps(&image, "library/busybox")[step],
+            404,
+            "text/plain",
+            b"",
+        );
+        pull(&place, "busybox").await.unwrap();
+        assert!(!hub.asked().is_empty(), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn docker_hub_may_have_enough_in_the_middle() {
+    for step in 0..3 {
+        let ([_, hub, fallback], place, image) = hub().await;
+        for repository in ["library/busybox", "somebody/busybox"] {
+            let path = &steps(&image, repository)[step];
+            hub.answer(path, 429, "application/json", THROTTLED);
+        }
+        pull(&place, "busybox").await.unwrap();
+        let asked = fallback.asked();
+        assert!(
+            asked.contains(&"/v2/docker/library/busybox/manifests/latest".to_owned()),
+            "{step}: {asked:?}"
+        );
+        // Nobody else's image comes from there.
+        let error = pull(&place, "somebody/busybox").await;
+        if step == 0 {
+            assert_eq!(error.unwrap_err().to_string(), "toomanyrequests: enough");
+        }
+        assert_eq!(fallback.asked(), Vec::<String>::new(), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn docker_hub_may_give_no_token() {
+    let ([_, hub, fallback], place, _) = hub().await;
+    hub.want_tokens(1);
+    hub.answer("/token", 429, "application/json", THROTTLED);
+    pull(&place, "busybox").await.unwrap();
+    assert!(!fallback.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_fallback_that_lacks_it_does_not_hide_why_it_was_asked() {
+    let ([_, hub, fallback], place, image) = hub().await;
+    let [child, ..] = steps(&image, "library/busybox");
+    hub.answer(&child, 429, "application/json", THROTTLED);
+    let [child, ..] = steps(&image, "docker/library/busybox");
+    fallback.answer(&child, 404, "text/plain", b"");
+    let error = pull(&place, "busybox").await.unwrap_err();
+    assert_eq!(error.to_string(), "toomanyrequests: enough");
 }

@@ -267,6 +267,7 @@ impl Authorizer {
             method: purpose.method,
             url: purpose.url.to_owned(),
             cause,
+            throttled: false,
         };
         let answer = request.send().await.map_err(|e| {
             let why = reason(realm.as_str(), &e);
@@ -279,7 +280,12 @@ impl Authorizer {
             };
             return Err(match refusal(answer, asked).await {
                 passing @ RemoteError::Unreachable(_) => passing,
-                refused => no_token(refused.bare()),
+                refused => RemoteError::NoToken {
+                    method: purpose.method,
+                    url: purpose.url.to_owned(),
+                    cause: refused.bare(),
+                    throttled: refused.is_throttled(),
+                },
             });
         }
         let bytes = bounded(answer, MAX_ANSWER_BYTES).await?;

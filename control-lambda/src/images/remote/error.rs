@@ -70,6 +70,8 @@ pub enum RemoteError {
         url: String,
         /// The words of whoever gives tokens.
         cause: String,
+        /// Whether they want fewer requests.
+        throttled: bool,
     },
     /// It could not be reached, or broke off.
     #[error("{0}")]
@@ -111,7 +113,14 @@ impl RemoteError {
     /// Whether the registry wants fewer requests.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
-        matches!(self, Self::Refused { status: 429, .. })
+        matches!(
+            self,
+            Self::Refused { status: 429, .. }
+                | Self::NoToken {
+                    throttled: true,
+                    ..
+                }
+        )
     }
 
     /// The registry's own words, without what a pull says around them: what a push and

@@ -90,10 +90,11 @@ impl Endpoint {
         self.is_original
     }
 
-    /// Whether it is asked after this failure of the one before it.
+    /// Whether it is asked after a failure of the one before it, which was that of too many
+    /// requests, or another.
     #[must_use]
-    pub fn follows(&self, error: &RemoteError) -> bool {
-        !self.only_when_throttled || error.is_throttled()
+    pub const fn follows(&self, throttled: bool) -> bool {
+        !self.only_when_throttled || throttled
     }
 }
 
@@ -332,13 +333,8 @@ mod tests {
         );
         assert_eq!(hosts(&remote, "ghcr.io/a/b"), ["ghcr.io/"]);
         let endpoints = remote.endpoints(&Reference::parse("busybox").unwrap());
-        let throttled = RemoteError::Refused {
-            status: 429,
-            cause: String::new(),
-        };
-        let unknown = RemoteError::BlobUnknown;
-        assert!(endpoints[1].follows(&unknown));
-        assert!(endpoints[2].follows(&throttled) && !endpoints[2].follows(&unknown));
+        assert!(endpoints[1].follows(false));
+        assert!(endpoints[2].follows(true) && !endpoints[2].follows(false));
         assert!(endpoints[1].is_original && !endpoints[0].is_original);
     }
 }
