@@ -13,6 +13,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         import_url(),
         import_broken(),
         list(),
+        dangling(),
         inspect(),
         tag(),
         remove(),
@@ -234,6 +235,62 @@ fn list() -> Scenario {
             docker("images --filter nonsense=x").gives(1),
             gone(Gone::BeforeAnswer, "GET /images/json"),
             docker("rmi @N:one @N:two @N:three").gives(0),
+        ],
+    )
+    .alone()
+}
+
+/// An image whose name another one has taken, and filters by age.
+fn dangling() -> Scenario {
+    let filtered =
+        |filters: &serde_json::Value| api(&format!("GET /images/json?filters={}", query(filters)));
+    let names = "--format '{{.Repository}}:{{.Tag}}'";
+    let list = |options: &str| {
+        docker(&format!("images {options} {names}"))
+            .sorted()
+            .gives(0)
+    };
+    let import = || {
+        api("POST /images/create?fromSrc=-&repo=image-dangling&tag=x&changes=LABEL%20of%3Ddangling")
+            .fixture("rootfs.tar")
+            .gives(200)
+    };
+    Scenario::new(
+        "image-dangling",
+        [
+            import(),
+            docker("tag busybox image-dangling:x").gives(0),
+            list(""),
+            list("--all"),
+            list("--digests"),
+            list("--filter dangling=true"),
+            list("--filter dangling=false"),
+            list("--filter dangling=true --filter label=of=dangling"),
+            list("--filter dangling=true --filter label=of=other"),
+            list("--filter dangling=1"),
+            filtered(&json!({"dangling": ["true"]}))
+                .save("id", "/0/Id")
+                .gives(200),
+            list("--filter before=@{id}"),
+            list("--filter since=@{id}"),
+            list("--filter since=busybox"),
+            list("--filter before=busybox"),
+            list("--filter before=busybox --filter since=configured"),
+            list("--filter until=24h"),
+            list("--filter until=2001-01-01T00:00:00"),
+            list("--filter until=2101-01-01"),
+            docker("images --filter until=nonsense").gives(1),
+            docker("inspect @{id} --format '{{.RepoTags}} {{.RepoDigests}} {{.Config.Labels}}'")
+                .gives(0),
+            docker("rmi @{id}").gives(0),
+            list("--filter dangling=true"),
+            import(),
+            docker("tag busybox image-dangling:x").gives(0),
+            docker("create --name @N image-dangling:x true").gives(0),
+            docker("image prune --force").gives(0),
+            list("--filter dangling=true"),
+            docker("rm @N").gives(0),
+            docker("rmi image-dangling:x").gives(0),
         ],
     )
     .alone()
