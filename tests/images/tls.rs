@@ -84,8 +84,17 @@ fn a_private_authority_is_believed_once_it_is_known() {
     fs::create_dir_all(&host).unwrap();
     fs::copy(folder.join("ca.crt"), host.join("ca.crt")).unwrap();
     subject.docker(&["push", &private]);
+    let seen = || {
+        let what = "{{.Id}} {{.RepoDigests}}";
+        subject.docker(&["image", "inspect", &private, "--format", what])
+    };
+    let pushed = seen();
+    assert!(pushed.contains("@sha256:"), "{pushed}");
     subject.docker(&["rmi", &private]);
     subject.docker(&["pull", &private]);
+    assert_eq!(seen(), pushed);
+    let said = subject.docker(&["run", "--rm", &private, "echo", "private"]);
+    assert_eq!(said, "private\n");
 
     // Without TLS only where the settings say so.
     let plain = format!("{ADDRESS}:5001/a/image:v1");

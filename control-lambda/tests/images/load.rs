@@ -6,7 +6,7 @@ use serde_json::json;
 use sockerless_control::images::Digest;
 use sockerless_control::images::catalog::CatalogError;
 
-use super::archives::{Tar, config, docker_archive, gzip, image, oci_archive};
+use super::archives::{Tar, config, docker_archive, gzip, image, oci_archive, zstd};
 use super::setup::{body, place};
 
 fn layer(text: &str) -> Vec<u8> {
@@ -45,9 +45,10 @@ async fn a_docker_archive_is_loaded_with_all_its_names() {
 
 #[tokio::test]
 async fn a_whole_archive_may_be_compressed() {
-    let place = place();
-    let archive = gzip(&image("x:1", &[layer("one")]));
-    assert_eq!(place.loaded(&archive).await, "Loaded image: x:1\n");
+    let archive = image("x:1", &[layer("one")]);
+    for compressed in [gzip(&archive), zstd(&archive)] {
+        assert_eq!(place().loaded(&compressed).await, "Loaded image: x:1\n");
+    }
 }
 
 #[tokio::test]
