@@ -21,10 +21,10 @@ fuzz:       ## the parsers of what strangers send, a minute each
 
 compare:    ## the same script against a real Docker Engine and against this; needs root
 	scripts/build debug
-	cargo test --locked -p sockerless-tests --test differential
+	scripts/cargo-test --test differential
 
 compatibility: ## writes docs/compatibility.md from what is answered; needs root
-	SOCKERLESS_TEST_WRITE=1 cargo test --locked -p sockerless-tests --test operations
+	SOCKERLESS_TEST_WRITE=1 scripts/cargo-test --test operations
 
 test-aws:   ## the whole stack through AWS's own shapes, at an emulator; needs root
 	scripts/aws-path
