@@ -14,6 +14,7 @@ mod jobs;
 mod layers;
 mod load;
 mod pull;
+mod push;
 mod registry;
 mod setup;
 mod transfer;

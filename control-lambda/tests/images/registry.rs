@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sockerless_control::images::Digest;
 use sockerless_control::images::manifest::media;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 /// An answer.
@@ -40,9 +40,35 @@ pub(crate) struct Manners {
     uses: AtomicUsize,
     tokens: AtomicUsize,
     used: AtomicUsize,
+    /// What has come of each upload, by its path.
+    uploads: Mutex<HashMap<String, Vec<u8>>>,
+    /// How often yet, and after how many bytes, a PATCH or PUT is broken off.
+    upload_cut: Mutex<(usize, usize)>,
+    /// Before a request with this method the token ends, once.
+    ends_before: Mutex<Option<&'static str>>,
 }
 
 impl Manners {
+    /// The token ends now if that was wanted before such a request.
+    fn end_token_before(&self, method: &str) {
+        let mut ends_before = self.ends_before.lock().unwrap();
+        if *ends_before == Some(method) {
+            *ends_before = None;
+            self.used.store(usize::MAX / 2, Ordering::Relaxed);
+        }
+    }
+
+    /// After how many of this many bytes this body is broken off.
+    fn upload_cut(&self, length: usize) -> Option<usize> {
+        let mut cut = self.upload_cut.lock().unwrap();
+        let (times, bytes) = *cut;
+        if times == 0 || length <= bytes {
+            return None;
+        }
+        cut.0 -= 1;
+        Some(bytes)
+    }
+
     /// Whether this token may be used once more.
     fn admits(&self, authorization: &str) -> bool {
         let uses = self.uses.load(Ordering::Relaxed);
@@ -144,6 +170,22 @@ impl Registry {
         asked.iter().filter(|asked| *asked == path).count()
     }
 
+    /// The next `times` longer bodies of uploads are broken off after so many bytes.
+    pub(crate) fn cut_uploads(&self, times: usize, bytes: usize) {
+        *self.manners.upload_cut.lock().unwrap() = (times, bytes);
+    }
+
+    /// The token ends before the next request with this method.
+    pub(crate) fn end_token_before(&self, method: &'static str) {
+        *self.manners.ends_before.lock().unwrap() = Some(method);
+    }
+
+    /// The bytes of the answer at a path.
+    pub(crate) fn has(&self, path: &str) -> Option<Bytes> {
+        let answers = self.answers.lock().unwrap();
+        answers.get(path).map(|canned| canned.body.clone())
+    }
+
     /// The paths that were asked for since the last time.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
@@ -213,6 +255,60 @@ pub(crate) fn descriptor(media_type: &str, digest: Digest, size: usize) -> Value
     json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
 }
 
+/// What is uploaded, and begun to be.
+fn take(
+    method: &str,
+    path: &str,
+    body: Vec<u8>,
+    answers: &Mutex<HashMap<String, Canned>>,
+    manners: &Manners,
+) -> Canned {
+    let canned = |status, headers| Canned {
+        status,
+        headers,
+        body: Bytes::new(),
+    };
+    let location = |path: &str| vec![("Location".to_owned(), path.to_owned())];
+    let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+    let mut uploads = manners.uploads.lock().unwrap();
+    let stored = |body: Vec<u8>| Canned {
+        status: 200,
+        headers: Vec::new(),
+        body: body.into(),
+    };
+    match (method, plain.split_once("/blobs/uploads/")) {
+        ("POST", Some((repository, ""))) => {
+            let upload = format!("{repository}/blobs/uploads/{}", uploads.len());
+            uploads.insert(upload.clone(), Vec::new());
+            canned(202, location(&upload))
+        }
+        ("PATCH", Some(_)) => {
+            uploads.get_mut(plain).unwrap().extend(body);
+            canned(202, location(plain))
+        }
+        ("PUT", Some((repository, _))) => {
+            let upload = uploads.get_mut(plain).unwrap();
+            upload.extend(body);
+            let digest = Digest::of(upload).to_string();
+            if query.replace("%3A", ":") != format!("digest={digest}") {
+                return canned(400, Vec::new());
+            }
+            let blob = stored(upload.clone());
+            let path = format!("{repository}/blobs/{digest}");
+            answers.lock().unwrap().insert(path, blob);
+            canned(201, Vec::new())
+        }
+        ("PUT", None) => {
+            answers
+                .lock()
+                .unwrap()
+                .insert(plain.to_owned(), stored(body));
+            canned(201, Vec::new())
+        }
+        _ => canned(202, Vec::new()),
+    }
+}
+
 async fn serve(
     stream: TcpStream,
     answers: Arc<Mutex<HashMap<String, Canned>>>,
@@ -226,7 +322,7 @@ async fn serve(
         return;
     }
     let (mut path, mut authorization, mut from) = (String::new(), String::new(), 0);
-    let mut is_head = false;
+    let (mut method, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
         match stream.read_line(&mut line).await {
@@ -235,7 +331,10 @@ async fn serve(
         }
         if path.is_empty() {
             path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-            is_head = line.starts_with("HEAD ");
+            line.split(' ')
+                .next()
+                .unwrap_or_default()
+                .clone_into(&mut method);
         }
         let lower = line.trim().to_ascii_lowercase();
         if let Some(value) = lower.strip_prefix("authorization: ") {
@@ -244,19 +343,24 @@ async fn serve(
         if let Some(value) = lower.strip_prefix("range: bytes=") {
             from = value.trim_end_matches('-').parse().unwrap();
         }
+        if let Some(value) = lower.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
         if line.trim().is_empty() {
             break;
         }
     }
+    let is_head = method == "HEAD";
     let mut note = path.clone();
     if from > 0 {
         note.push_str(&format!(" from {from}"));
     }
-    if is_head {
-        note.insert_str(0, "HEAD ");
+    if method != "GET" {
+        note = format!("{method} {note}");
     }
     asked.lock().unwrap().push(note);
     let plain = path.split('?').next().unwrap_or_default().to_owned();
+    manners.end_token_before(&method);
     let with_token = authorization
         .starts_with("bearer good")
         .then(|| format!("{plain}#token"));
@@ -273,6 +377,7 @@ async fn serve(
             br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
         ),
     });
+    let takes = matches!(method.as_str(), "POST" | "PATCH" | "PUT" | "DELETE");
     let uses = manners.uses.load(Ordering::Relaxed);
     if is_said && plain == "/token" {
         // A server of tokens that gives none.
@@ -284,6 +389,13 @@ async fn serve(
         canned.status = 401;
         canned.headers = vec![("WWW-Authenticate".to_owned(), realm)];
         canned.body = Bytes::new();
+    } else if takes && plain.starts_with("/v2/") {
+        let cut = manners.upload_cut(length);
+        let mut body = vec![0; cut.unwrap_or(length)];
+        if stream.read_exact(&mut body).await.is_err() || cut.is_some() {
+            return;
+        }
+        canned = take(&method, &path, body, &answers, &manners);
     } else if from > 0 && canned.status == 200 {
         let range = format!(
             "bytes {from}-{}/{}",

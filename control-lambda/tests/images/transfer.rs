@@ -87,7 +87,7 @@ async fn a_pull_that_was_given_up_goes_on_where_it_stopped() {
 }
 
 /// The numbers that were told of a step of each layer: how far, of how much.
-fn numbers(messages: &[Message], step: &str) -> Vec<(u64, u64)> {
+pub(super) fn numbers(messages: &[Message], step: &str) -> Vec<(u64, u64)> {
     let of_step = messages.iter().filter(|message| message.status == step);
     of_step
         .filter_map(|message| message.detail.as_ref())
