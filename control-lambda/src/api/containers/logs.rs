@@ -19,6 +19,7 @@ use super::{find, log_options};
 use crate::api::query::{Query, go_quote};
 use crate::api::version::ApiVersion;
 use crate::api::{ApiError, ApiResult, Context, head};
+use crate::engine::Control;
 use crate::ports::blobs::BlobName;
 use crate::store::containers::Container;
 
@@ -172,17 +173,27 @@ fn last_lines(runs: &[Vec<Record>], tail: u64) -> Option<String> {
 
 /// A body that may be large: inline, or by way of the blob store.
 pub(crate) async fn respond(context: &Context<'_>, head: Head, body: Vec<u8>) -> ApiResult {
-    let control = context.control;
-    if body.len() <= MAX_INLINE_BODY_BYTES {
-        return Ok(Answer::Final(Response {
-            head,
-            body: body.into(),
-            cache_s: 0,
-        }));
+    let response = Response {
+        head,
+        body: body.into(),
+        cache_s: 0,
+    };
+    by_way_of_a_blob(context.control, response).await
+}
+
+/// The response as it is, unless its body is too large to travel with it: then by way of the
+/// blob store.
+///
+/// # Errors
+/// When the blob store fails.
+pub async fn by_way_of_a_blob(control: &Control, response: Response) -> ApiResult {
+    if response.body.len() <= MAX_INLINE_BODY_BYTES {
+        return Ok(Answer::Final(response));
     }
+    let Response { head, body, .. } = response;
     let blob = BlobId::from_random(control.environment.random());
     let name = blob_name(&blob)?;
-    let bytes = stream::iter([Ok(Bytes::from(body))]);
+    let bytes = stream::iter([Ok(body)]);
     control
         .blobs
         .put(&name, Box::pin(bytes), MAX_RENDERED_BYTES)

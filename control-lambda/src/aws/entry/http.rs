@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use sockerless_shared::answer::Request;
+use sockerless_shared::answer::{Answer, Request};
 use sockerless_shared::ids::{BlobId, Namespace};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::wire::{
@@ -18,7 +18,7 @@ use sockerless_shared::wire::{
 };
 
 use crate::api::ApiError;
-use crate::api::containers::logs::blob_name;
+use crate::api::containers::logs::{blob_name, by_way_of_a_blob};
 use crate::aws::wiring::Plane;
 
 /// How long a URL for a large body is good.
@@ -30,7 +30,7 @@ impl Plane {
         let response = match self.answer(event).await {
             Ok(response) => response,
             Err(error) => {
-                let answer = sockerless_shared::answer::Answer::Final(error.into_response());
+                let answer = Answer::Final(error.into_response());
                 wire::write_answer(answer).unwrap_or_else(|error| failed(&error.to_string()))
             }
         };
@@ -44,7 +44,11 @@ impl Plane {
         if path.starts_with(wire::OWN_PATHS) {
             return self.own(&namespace, path, &request).await;
         }
-        let answer = self.control.handle(&namespace, request).await;
+        let answer = match self.control.handle(&namespace, request).await {
+            // Lambda lets no more through.
+            Answer::Final(response) => by_way_of_a_blob(&self.control, response).await?,
+            answer => answer,
+        };
         wire::write_answer(answer).map_err(|error| ApiError::new(500, error.to_string()))
     }
 
