@@ -14,14 +14,17 @@ of the last invocation of a container is kept beside FILE, as FILE.invocation.
 
 FILE.faults, where there is one, lists answers that AWS gives and the emulator does
 not: objects with `call` (service and operation, as they are written down), `path`
-(what the path has in it), `status`, `body` and `headers`. Such a call is answered so, does not reach the emulator, and is
-not billed; what was answered so is written to FILE.answered, a line each.
+(what the path has in it), `of` (one of so many such calls is meant, by chance),
+`status`, `body` and `headers`. Such a call is answered so, does not reach the
+emulator, and is not billed; what was answered so is written to FILE.answered, a line
+each.
 """
 
 import asyncio
 import http
 import json
 import pathlib
+import random
 import re
 import signal
 import sys
@@ -100,6 +103,8 @@ class Faults:
     def __init__(self, path):
         self._file = pathlib.Path(f"{path}.faults")
         self._answered = pathlib.Path(f"{path}.answered")
+        # Of a fixed seed. Taken in turn, it could be the same packet each time it is sent again.
+        self._chance = random.Random(1)
 
     def answer(self, call, path):
         """The whole response to this call, if it is one of them."""
@@ -107,6 +112,8 @@ class Faults:
             return None
         for fault in json.loads(self._file.read_text()):
             if fault["call"] == call and fault["path"] in path:
+                if self._chance.randrange(fault["of"]):
+                    return None
                 with self._answered.open("a") as answered:
                     answered.write(f"{call} {fault['status']}\n")
                 return response(fault)

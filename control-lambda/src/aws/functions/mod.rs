@@ -301,7 +301,7 @@ impl LambdaHost {
             Some(Function::Failed { reason, .. }) => Err(HostError::Failed(reason)),
             Some(Function::Made { .. }) => {
                 // Somebody else has deleted it: the next who asks has it made again.
-                self.records.done(function, None).await?;
+                self.records.forget(function).await?;
                 Err(HostError::NoSuchFunction(function.clone()))
             }
             None => Err(HostError::NoSuchFunction(function.clone())),

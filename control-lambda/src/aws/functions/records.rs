@@ -96,21 +96,21 @@ impl Records {
 
     /// Every function, with when it was last used.
     pub(super) async fn made(&self) -> Result<Vec<(FunctionName, Timestamp)>, HostError> {
-        let found: Vec<(FunctionName, Function)> = self.list(FUNCTIONS, usize::MAX).await?;
+        let found: Vec<(FunctionName, u64, Function)> = self.list(FUNCTIONS, usize::MAX).await?;
         Ok(found
             .into_iter()
-            .filter_map(|(name, function)| match function {
+            .filter_map(|(name, _, function)| match function {
                 Function::Made { used } => Some((name, used)),
                 Function::Failed { .. } => None,
             })
             .collect())
     }
 
-    /// The next pieces of work, at most so many.
+    /// The next pieces of work, at most so many, each with its version.
     pub(super) async fn next_work(
         &self,
         limit: usize,
-    ) -> Result<Vec<(FunctionName, Work)>, HostError> {
+    ) -> Result<Vec<(FunctionName, u64, Work)>, HostError> {
         self.list(WORK, limit).await
     }
 
@@ -129,9 +129,19 @@ impl Records {
         Ok(self.read::<()>(&find_key()).await?.is_some())
     }
 
-    /// Asks for work; whatever was asked for before is not wanted any more.
+    /// Asks for work; whatever was asked for before is not wanted any more. A function that is
+    /// to be deleted counts as gone from now on: whoever wants it has it made again.
     pub(super) async fn ask(&self, name: &FunctionName, work: &Work) -> Result<(), HostError> {
-        self.write(vec![put(work_key(name), work, None, Condition::Always)?])
+        let mut writes = vec![put(work_key(name), work, None, Condition::Always)?];
+        if *work == Work::Delete {
+            writes.push(delete(function_key(name)));
+        }
+        self.write(writes).await.map_err(table_failed)
+    }
+
+    /// Notes that a function is not there any more.
+    pub(super) async fn forget(&self, name: &FunctionName) -> Result<(), HostError> {
+        self.write(vec![delete(function_key(name))])
             .await
             .map_err(table_failed)
     }
@@ -208,10 +218,12 @@ impl Records {
         }
     }
 
-    /// Notes what came of a piece of work: `None` for a function that is gone.
+    /// Notes what came of a piece of work: `None` for a function that is gone. Should something
+    /// else have been asked for meanwhile, that stays to be done, and decides.
     pub(super) async fn done(
         &self,
         name: &FunctionName,
+        version: u64,
         outcome: Option<&Function>,
     ) -> Result<(), HostError> {
         let outcome = match outcome {
@@ -224,9 +236,14 @@ impl Records {
             }
             None => delete(function_key(name)),
         };
-        self.write(vec![outcome, delete(work_key(name))])
-            .await
-            .map_err(table_failed)
+        let work = Write::Delete {
+            key: work_key(name),
+            condition: Condition::Version(version),
+        };
+        match self.write(vec![outcome, work]).await {
+            Ok(()) | Err(TableError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(table_failed(error)),
+        }
     }
 
     async fn read<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, HostError> {
@@ -242,7 +259,7 @@ impl Records {
         &self,
         partition: &str,
         limit: usize,
-    ) -> Result<Vec<(FunctionName, T)>, HostError> {
+    ) -> Result<Vec<(FunctionName, u64, T)>, HostError> {
         let mut found = Vec::new();
         let mut after: Option<String> = None;
         while found.len() < limit {
@@ -256,7 +273,7 @@ impl Records {
             after = items.last().map(|item| item.key.sort.clone());
             for item in items {
                 if let Ok(name) = item.key.sort.parse() {
-                    found.push((name, parse(&item)?));
+                    found.push((name, item.version, parse(&item)?));
                 }
             }
             if last {

@@ -19,6 +19,7 @@ use sockerless_shared::ids::FunctionName;
 use tokio::time::Instant;
 
 use super::records::{Function, Records, Work};
+use super::wait::{self, State};
 use super::{FunctionSettings, failed, in_mib};
 use crate::aws::sdk::describe;
 use crate::ports::function_host::{Architecture, HostError};
@@ -76,16 +77,21 @@ impl Worker<'_> {
             if work.is_empty() {
                 return Ok(true);
             }
-            for (name, work) in work {
+            for (name, version, work) in work {
                 if Instant::now() >= until {
                     return Ok(false);
                 }
-                self.carry_out(&name, &work).await?;
+                self.carry_out(&name, version, &work).await?;
             }
         }
     }
 
-    async fn carry_out(&self, name: &FunctionName, work: &Work) -> Result<(), HostError> {
+    async fn carry_out(
+        &self,
+        name: &FunctionName,
+        version: u64,
+        work: &Work,
+    ) -> Result<(), HostError> {
         let outcome = match work {
             Work::Make {
                 uri,
@@ -125,7 +131,7 @@ impl Worker<'_> {
                 None
             }
         };
-        self.records.done(name, outcome.as_ref()).await
+        self.records.done(name, version, outcome.as_ref()).await
     }
 
     async fn make(
@@ -200,8 +206,10 @@ impl Worker<'_> {
         match request.send().await {
             Ok(_) => Called::Done,
             Err(error) => match error.as_service_error() {
-                // An earlier attempt made it, whose answer was lost.
-                Some(CreateFunctionError::ResourceConflictException(_)) => Called::Done,
+                // An earlier attempt made it, whose answer was lost, or it was to be deleted.
+                Some(CreateFunctionError::ResourceConflictException(_)) => {
+                    self.take_over(name).await
+                }
                 Some(CreateFunctionError::TooManyRequestsException(_)) => Called::Busy,
                 Some(CreateFunctionError::CodeStorageExceededException(_)) => Called::Refused(
                     "the account's quota for functions is reached: delete some, or ask AWS for more".to_owned().into(),
@@ -219,6 +227,19 @@ impl Worker<'_> {
                 }
                 _ => refused("make", name, &error),
             },
+        }
+    }
+
+    /// Whether a function that is there already can be used: one that failed makes room first.
+    async fn take_over(&self, name: &FunctionName) -> Called {
+        match wait::look(self.client, name).await {
+            Ok(State::Pending | State::Active) => Called::Done,
+            Ok(State::Absent) => Called::Busy,
+            Ok(State::Failed(_)) => match self.delete(name).await {
+                Called::Done | Called::Busy => Called::Busy,
+                refused @ Called::Refused(_) => refused,
+            },
+            Err(error) => Called::Refused(error.to_string().into()),
         }
     }
 

@@ -338,6 +338,21 @@ async fn deleting_is_idempotent_and_noticed() {
 }
 
 #[tokio::test]
+async fn what_is_wanted_again_before_it_is_deleted_stays() {
+    let host = host("9").await;
+    let shape = shape('9');
+    let function = host.ensure(&shape).await.unwrap().name;
+    host.work(LIMIT).await.unwrap();
+    host.delete(&function).await.unwrap();
+    assert_eq!(host.ensure(&shape).await.unwrap().name, function);
+    host.work(LIMIT).await.unwrap();
+    assert_eq!(host.prepared(&function, LIMIT).await, Ok(true));
+    assert_eq!(host.count().await, Ok((1, 0)));
+    let payload = Bytes::from_static(b"{}");
+    host.invoke(&function, &run(), payload).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_function_deleted_by_somebody_else_is_made_again() {
     let host = host("e").await;
     let shape = shape('e');
