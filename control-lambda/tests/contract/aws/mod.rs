@@ -23,6 +23,7 @@ mod relay;
 #[path = "../../images/registry.rs"]
 #[allow(dead_code, reason = "others use all of it")]
 mod remote;
+mod schedule;
 
 fn variable(name: &str) -> String {
     std::env::var(name)
