@@ -258,6 +258,8 @@ fn dangling() -> Scenario {
     Scenario::new(
         "image-dangling",
         [
+            // What others have left would come in any order.
+            docker("image prune --force").head_only().gives(0),
             import(),
             docker("tag busybox image-dangling:x").gives(0),
             list(""),
