@@ -67,12 +67,13 @@ struct State {
 
 struct Known {
     token: TokenHash,
+    peer: PeerId,
     claimed_by: Option<Nonce>,
 }
 
 #[derive(Clone)]
 struct Online {
-    peer: Option<PeerId>,
+    peer: PeerId,
     connection: ConnectionId,
     send: mpsc::UnboundedSender<String>,
     certificate: Option<String>,
@@ -108,6 +109,7 @@ impl Gateway {
     pub(crate) fn expect(&self, invocation: &Invocation) {
         let known = Known {
             token: invocation.token.hash(),
+            peer: invocation.peer.clone(),
             claimed_by: None,
         };
         self.state().runs.insert(invocation.run.clone(), known);
@@ -210,9 +212,13 @@ impl Gateway {
     }
 
     /// A ticket to the agent's present connection and its certificate's hash,
-    /// once it has said hello.
+    /// once it has said hello. Never to the agent of the run before, whose
+    /// connection may outlast its answer.
     pub(crate) fn locate_agent(&self, client: &PeerId, agent: &PeerId) -> Option<(Ticket, String)> {
         let online = self.state().agent.clone()?;
+        if online.peer != *agent {
+            return None;
+        }
         let ticket = Ticket::issue(
             &self.shared.key,
             client,
@@ -263,11 +269,11 @@ impl Shared {
         let Ok(socket) = accept_hdr_async(stream, check).await else {
             return;
         };
-        let run = run.expect("set when admitted");
+        let (run, peer) = run.expect("set when admitted");
         let connection = self.new_connection();
         let (send, mut outgoing) = mpsc::unbounded_channel::<String>();
         let online = Online {
-            peer: None,
+            peer,
             connection: connection.clone(),
             send,
             certificate: None,
@@ -312,7 +318,7 @@ impl Shared {
         }
     }
 
-    fn admit(&self, query: Option<ConnectQuery>) -> Option<RunId> {
+    fn admit(&self, query: Option<ConnectQuery>) -> Option<(RunId, PeerId)> {
         let Some(ConnectQuery::Agent {
             run, token, nonce, ..
         }) = query
@@ -328,7 +334,7 @@ impl Shared {
             return None;
         }
         let claimed = known.claimed_by.get_or_insert_with(|| nonce.clone());
-        (*claimed == nonce).then_some(run)
+        (*claimed == nonce).then(|| (run, known.peer.clone()))
     }
 
     fn incoming(&self, run: &RunId, online: &Online, text: &str) {
@@ -345,6 +351,7 @@ impl Shared {
             certificate_sha256, ..
         } = &message
             && let Some(agent) = &mut state.agent
+            && agent.connection == online.connection
         {
             agent.certificate = Some(certificate_sha256.clone());
         }

@@ -48,8 +48,10 @@ impl World {
 
     /// An agent under an unprivileged user, as in a function. Needs root.
     pub(crate) async fn unprivileged() -> Self {
+        // A change of user forgets what `--kill-child` asked for.
         Self::prepared(
-            "chmod 1777 /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\"",
+            "chmod 1777 /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+             --pdeathsig KILL \"$0\"",
         )
         .await
     }
