@@ -13,6 +13,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         push_guarded(),
         pull_guarded(),
         pull_all(),
+        manifests(),
         distribution(),
         search(),
         history(),
@@ -165,6 +166,7 @@ fn push_guarded() -> Scenario {
             with_login("push @A/@N:v1").gives(0),
             docker("rmi @A/@N:v1").gives(0),
             with_login("pull --quiet @A/@N:v1").gives(0),
+            docker("image inspect @A/@N:v1 --format '{{.Id}} {{.RepoTags}}'").gives(0),
             // Of layers that each packs in its own way.
             with_login("manifest inspect --insecure @A/@N:v1")
                 .head_only()
@@ -209,6 +211,24 @@ fn pull_all() -> Scenario {
         ],
     )
     .alone()
+}
+
+/// What the client reads by itself, with the daemon's word on which registries are insecure.
+fn manifests() -> Scenario {
+    let inspect = |what: &str| with_login(&format!("manifest inspect --insecure {what}"));
+    Scenario::new(
+        "manifests",
+        [
+            inspect("@A/test/single:v1").gives(1),
+            with_login("login @A --username bob --password-stdin")
+                .input("secret")
+                .gives(0),
+            inspect("@A/test/single:v1").gives(0),
+            inspect("--verbose @A/test/single:v1").gives(0),
+            inspect("@A/test/multi:v1").gives(0),
+            inspect("@A/test/none:v1").gives(1),
+        ],
+    )
 }
 
 fn distribution() -> Scenario {

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use sockerless_tests::engines::{run_script, scripts};
 use sockerless_tests::scenario::Runtime;
 use sockerless_tests::subject::Subject;
 
-use super::run;
+use super::{log_in, run};
 
 /// The emulator, until it is dropped.
 struct Emulator {
@@ -75,16 +75,8 @@ fn an_image_goes_to_ecr_and_comes_back_the_same() {
     let password = password(&environment);
 
     let subject = Subject::start(Runtime::Microvm);
-    let mut login = subject
-        .command(&["login", "--username", "AWS", "--password-stdin", host])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut input = login.stdin.take().unwrap();
-    std::io::Write::write_all(&mut input, password.as_bytes()).unwrap();
-    drop(input);
-    assert!(login.wait().unwrap().success());
+    let login = ["login", "--username", "AWS", "--password-stdin", host];
+    log_in(subject.command(&login), &password);
 
     subject.docker(&[
         "load",

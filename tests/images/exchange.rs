@@ -8,36 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use sockerless_tests::engines::{Engine, run_script};
+use sockerless_tests::engines::run_script;
 use sockerless_tests::scenario::Runtime;
 use sockerless_tests::subject::Subject;
 
 use super::run;
-
-/// The real Engine and the client.
-struct Theirs {
-    engine: Engine,
-    client: String,
-    folder: tempfile::TempDir,
-}
-
-impl Theirs {
-    fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("skls-").tempdir().unwrap();
-        Self {
-            engine: Engine::real(&folder.path().join("engine")).unwrap(),
-            client: run_script("docker-cli", &[]).unwrap(),
-            folder,
-        }
-    }
-
-    fn docker(&self, arguments: &[&str]) -> String {
-        run(Command::new(&self.client)
-            .args(arguments)
-            .env("DOCKER_HOST", self.engine.endpoint.docker_host())
-            .env("DOCKER_CONFIG", self.folder.path().join("client")))
-    }
-}
+use super::theirs::Theirs;
 
 /// The files of an archive, by their names.
 fn files(archive: &Path) -> BTreeMap<String, Vec<u8>> {

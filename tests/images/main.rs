@@ -12,15 +12,17 @@ mod build;
 mod ecr;
 mod exchange;
 mod fake;
+mod guarded;
 mod hostile;
 mod large;
 mod network;
+mod theirs;
 mod tls;
 mod tools;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use sockerless_tests::engines::{run_script, start_registry};
 use sockerless_tests::process::Running;
@@ -37,6 +39,24 @@ fn registry(folder: &Path, address: SocketAddr, more: &str, within: &mut Command
     );
     std::fs::write(&configuration, text).unwrap();
     start_registry(within.arg("serve").arg(configuration)).unwrap()
+}
+
+/// Runs a client that reads a password, which has to be the right one.
+fn log_in(mut client: Command, password: &str) {
+    use std::io::Write as _;
+
+    let mut login = client
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    login
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(password.as_bytes())
+        .unwrap();
+    assert!(login.wait().unwrap().success());
 }
 
 fn registry_program() -> PathBuf {

@@ -11,6 +11,17 @@ use sockerless_tests::subject::Subject;
 
 use super::{registry, registry_program, run};
 
+/// Prints an extended attribute, which no program of the small image does.
+const ATTRIBUTE: &str = r#"
+#include <stdio.h>
+#include <sys/xattr.h>
+int main(int count, char **words) {
+    char value[64];
+    ssize_t size = count == 3 ? getxattr(words[1], words[2], value, sizeof value) : -1;
+    return size < 0 || fwrite(value, 1, size, stdout) != (size_t)size;
+}
+"#;
+
 /// The tools, with all that they keep in a folder.
 struct Tools {
     programs: PathBuf,
@@ -130,6 +141,15 @@ fn images_of_every_make_are_pulled_run_pushed_and_loaded() {
         "import os, sys; os.setxattr(sys.argv[1], 'user.kept', b'value')",
         root.join("deep/one").to_str().unwrap(),
     ]));
+    fs::write(folder.join("attribute.c"), ATTRIBUTE).unwrap();
+    run(Command::new("cc")
+        .args([
+            "-static",
+            "-o",
+            "bundle/rootfs/bin/attribute",
+            "attribute.c",
+        ])
+        .current_dir(folder));
     fs::remove_file(root.join("etc/motd")).unwrap();
     tools.tool("umoci", "repack --image layout:full bundle");
     for number in 0..60 {
@@ -156,6 +176,7 @@ fn images_of_every_make_are_pulled_run_pushed_and_loaded() {
         says("umoci:full", &look),
         "longlinkedlinked2\nend52428803\n1\n"
     );
+    assert_eq!(says("umoci:full", "attribute /deep/two user.kept"), "value");
     assert_eq!(
         says("umoci:many", "ls /layers | wc -l; cat /layers/0 /layers/59"),
         "60\n059"

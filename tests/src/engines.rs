@@ -201,7 +201,8 @@ impl Engine {
     }
 
     /// A program in this engine's network.
-    fn beside(&self, program: &Path) -> Command {
+    #[must_use]
+    pub fn beside(&self, program: &Path) -> Command {
         match &self.keeper {
             Keeper::Script(folder) => {
                 let mut command = Command::new(scripts().join("oracle-engine"));

@@ -542,8 +542,8 @@ struct Registries {
     index: PathBuf,
 }
 
-/// `bob` and `secret`.
-const PASSWORDS: &str = "bob:$2y$04$KMgV0DQsKomMlJi9SCBP8epU8Im6w8WlUwQIfKUsb00n3OnHxKXvW\n";
+/// Who may use a guarded registry, in the form of `htpasswd`: `bob` with `secret`.
+pub const PASSWORDS: &str = "bob:$2y$04$KMgV0DQsKomMlJi9SCBP8epU8Im6w8WlUwQIfKUsb00n3OnHxKXvW\n";
 
 /// What a search finds.
 const FOUND: &str = r#"{"num_results":2,"query":"busybox","results":[
