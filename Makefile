@@ -36,4 +36,4 @@ package:    ## what Lambda is given: target/lambda/control.zip
 	scripts/package
 
 deploy:     ## build, terraform apply, print the lines for `sockerless serve`; needs AWS credentials
-	scripts/deploy
+	@scripts/deploy

@@ -32,7 +32,7 @@ locals {
 # Requests, relayed messages, failed invocations, the sweep, work longer than a request.
 resource "aws_lambda_function" "control" {
   #checkov:skip=CKV_AWS_50:X-Ray is billed for each request; the log says what is needed
-  #checkov:skip=CKV_AWS_115:a limit of its own would refuse clients; the API's throttle and the spend guard bound it
+  #checkov:skip=CKV_AWS_115:a limit of its own would refuse clients; the account's limits and the spend guard bound it
   #checkov:skip=CKV_AWS_116:what fails asynchronously is tried again by Lambda and by the sweep, and answered over the relay
   #checkov:skip=CKV_AWS_117:it speaks to AWS's public endpoints alone; in a VPC it would need a NAT gateway, billed while idle
   #checkov:skip=CKV_AWS_173:no secret is in its environment
@@ -93,6 +93,18 @@ resource "aws_lambda_function" "worker" {
   }
 
   depends_on = [aws_cloudwatch_log_group.this, aws_iam_role_policy.worker]
+}
+
+# Work that is longer than an invocation goes on in the next, and that one in the next: Lambda
+# takes more than sixteen of them for a loop, and would end it.
+resource "aws_lambda_function_recursion_config" "this" {
+  for_each = {
+    control = aws_lambda_function.control.function_name
+    worker  = aws_lambda_function.worker.function_name
+  }
+
+  function_name  = each.value
+  recursive_loop = "Allow"
 }
 
 resource "aws_lambda_permission" "gateway" {

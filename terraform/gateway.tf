@@ -38,9 +38,10 @@ resource "aws_apigatewayv2_api" "relay" {
 }
 
 resource "aws_apigatewayv2_integration" "relay" {
-  api_id           = aws_apigatewayv2_api.relay.id
-  integration_type = "AWS_PROXY"
-  integration_uri  = aws_lambda_function.control.invoke_arn
+  api_id             = aws_apigatewayv2_api.relay.id
+  integration_type   = "AWS_PROXY"
+  integration_method = "POST"
+  integration_uri    = aws_lambda_function.control.invoke_arn
 }
 
 resource "aws_apigatewayv2_route" "relay" {

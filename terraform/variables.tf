@@ -3,8 +3,8 @@ variable "name" {
   type        = string
   default     = "sockerless"
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,22}[a-z0-9]$", var.name)) && !startswith(var.name, "skls-")
-    error_message = "The name has 3 to 24 characters: lower-case letters, digits and hyphens, a letter first, no hyphen last; names that begin with skls- are those of containers' functions."
+    condition     = length(var.name) >= 3 && length(var.name) <= 19 && can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.name)) && !startswith(var.name, "skls-")
+    error_message = "The name has 3 to 19 characters: lower-case letters, digits and single hyphens between them, a letter first; names that begin with skls- are those of containers' functions."
   }
 }
 
@@ -179,6 +179,11 @@ variable "tags" {
   description = "Tags of everything made here, containers' functions included."
   type        = map(string)
   default     = {}
+  # They are in the control function's environment, of which Lambda takes 4 KB.
+  validation {
+    condition     = length(jsonencode(var.tags)) <= 2000
+    error_message = "All tags together, as JSON, have at most 2000 characters."
+  }
   validation {
     condition     = length(var.tags) <= 40 && alltrue([for key, value in var.tags : !startswith(lower(key), "aws:") && length(key) <= 128 && length(value) <= 256])
     error_message = "There are at most 40 tags, their names at most 128 characters long and without aws: in front, their values at most 256."

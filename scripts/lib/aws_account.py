@@ -4,11 +4,15 @@
     aws_account.py ENDPOINT timeout SECONDS    sets how long an invocation of it may take
     aws_account.py ENDPOINT setting NAME VALUE sets a variable of its environment; without a
                                                value, takes it away
+    aws_account.py ENDPOINT value NAME         that variable's value
     aws_account.py ENDPOINT functions          the names of containers' functions
     aws_account.py ENDPOINT left               what the control plane has made and is still
                                                there: functions of containers, schedules
     aws_account.py ENDPOINT lose-images        deletes all that is in the repository
     aws_account.py ENDPOINT repository NAME    makes a repository of this name
+    aws_account.py ENDPOINT no-repository NAME deletes it
+    aws_account.py ENDPOINT everything         what there is of all that a deployment makes,
+                                               in order
 """
 
 import sys
@@ -36,6 +40,8 @@ def main(endpoint, what, *values):
         functions.update_function_configuration(
             FunctionName=NAME, Environment={"Variables": variables}
         )
+    elif what == "value":
+        print(settings()["Environment"]["Variables"][values[0]])
     elif what == "functions":
         for name in of_containers(functions):
             print(name)
@@ -51,8 +57,35 @@ def main(endpoint, what, *values):
         print(f"{len(lost['imageIds'])} of {len(images)} deleted")
     elif what == "repository":
         emulator.client("ecr").create_repository(repositoryName=values[0])
+    elif what == "no-repository":
+        emulator.client("ecr").delete_repository(repositoryName=values[0], force=True)
+    elif what == "everything":
+        for line in sorted(everything(emulator)):
+            print(line)
     else:
         sys.exit(__doc__)
+
+
+# Of each service: an operation, where its answer has the resources, and what they are called.
+KINDS = (
+    ("lambda", "list_functions", "Functions", "FunctionName"),
+    ("apigatewayv2", "get_apis", "Items", "Name"),
+    ("dynamodb", "list_tables", "TableNames", None),
+    ("s3", "list_buckets", "Buckets", "Name"),
+    ("ecr", "describe_repositories", "repositories", "repositoryName"),
+    ("iam", "list_roles", "Roles", "RoleName"),
+    ("iam", "list_users", "Users", "UserName"),
+    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+    ("scheduler", "list_schedules", "Schedules", "Name"),
+)
+
+
+def everything(emulator):
+    for service, operation, field, name in KINDS:
+        for resource in getattr(emulator.client(service), operation)()[field]:
+            yield f"{service} {operation} {resource[name] if name else resource}"
+    for policy in emulator.client("iam").list_policies(Scope="Local")["Policies"]:
+        yield f"iam list_policies {policy['PolicyName']}"
 
 
 def of_containers(functions):

@@ -31,6 +31,9 @@ module "sockerless" {
   spend_guard           = var.spend_guard
   reserve_worker        = var.reserve_worker
   pull_through_cache    = var.pull_through_cache
+  registry_mirrors      = var.registry_mirrors
+  insecure_registries   = var.insecure_registries
+  hub_fallback          = var.hub_fallback
   image_retention_count = var.image_retention_count
   tags                  = var.tags
 }

@@ -19,7 +19,7 @@ variable "package" {
 }
 
 variable "architecture" {
-  description = "Which processors containers and the control function run on: x86_64 or arm64. Images must have that platform; arm64 costs a fifth less."
+  description = "Which processors the control function runs on, and containers whose images are for both: x86_64 or arm64, which costs a fifth less."
   type        = string
   default     = "x86_64"
 }
@@ -85,6 +85,24 @@ variable "pull_through_cache" {
   description = "Whether images of ECR Public, registry.k8s.io and Quay can be had through ECR's pull-through cache, as NAME/ecr-public/…, NAME/k8s/… and NAME/quay/…. It needs no credentials."
   type        = bool
   default     = true
+}
+
+variable "registry_mirrors" {
+  description = "Mirrors of Docker Hub, which are asked before it: https://HOST[:PORT]."
+  type        = list(string)
+  default     = []
+}
+
+variable "insecure_registries" {
+  description = "Registries without TLS, or with a certificate that nobody known has signed: HOST[:PORT] or a network such as 10.0.0.0/8."
+  type        = list(string)
+  default     = []
+}
+
+variable "hub_fallback" {
+  description = "Where Docker Hub's official images come from when it throttles: a host and a path; none for nowhere."
+  type        = string
+  default     = "public.ecr.aws/docker"
 }
 
 variable "image_retention_count" {

@@ -30,6 +30,18 @@ variable "architecture" {
   type        = string
 }
 
+variable "memory" {
+  description = "As the module's own."
+  type        = number
+  default     = 1769
+}
+
+variable "timeout" {
+  description = "As the module's own."
+  type        = number
+  default     = 900
+}
+
 provider "aws" {
   skip_credentials_validation = true
   skip_metadata_api_check     = true
@@ -41,6 +53,8 @@ module "sockerless" {
 
   package            = var.package
   architecture       = var.architecture
+  memory             = var.memory
+  timeout            = var.timeout
   pull_through_cache = false
   emulator = {
     endpoint = var.endpoint
@@ -83,11 +97,11 @@ resource "aws_iam_access_key" "person" {
   user = aws_iam_user.person.name
 }
 
-output "environment" {
-  description = "The lines for `sockerless serve`."
+output "frontend_env" {
+  description = "The lines for `sockerless serve`, with that person's credentials."
   sensitive   = true
   value       = <<-LINES
-    export SOCKERLESS_CONTROL=${module.sockerless.control_url}
+    ${chomp(module.sockerless.frontend_env)}
     export AWS_ACCESS_KEY_ID=${aws_iam_access_key.person.id} AWS_SECRET_ACCESS_KEY=${aws_iam_access_key.person.secret}
   LINES
 }
