@@ -1,5 +1,6 @@
 """Has a meter (aws_meter.py) answer a call, where its path has this in it, or one of N
 such calls, in the emulator's place, until this is called again; without a call, none any more.
+STATUS 0 holds it until then, unanswered.
 
     aws_faults.py FILE [CALL[@PATH][%N] STATUS BODY [NAME=VALUE]…]
 """

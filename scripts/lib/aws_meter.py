@@ -17,7 +17,8 @@ not: objects with `call` (service and operation, as they are written down), `pat
 (what the path has in it), `of` (one of so many such calls is meant, by chance),
 `status`, `body` and `headers`. Such a call is answered so, does not reach the
 emulator, and is not billed; what was answered so is written to FILE.answered, a line
-each.
+each. A call whose status is 0 is held, until it is no longer listed or whoever sent it is
+gone, and has no answer then.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ import urllib.parse
 HEAD_BYTES = 128 * 1024
 MESSAGE_BYTES = 32 * 1024
 REQUEST_BYTES = 512 * 1024
+# The status of what is not answered.
+HELD = 0
 WRITES = {"PutItem": "Put", "UpdateItem": "Update", "DeleteItem": "Delete"}
 
 
@@ -106,18 +109,24 @@ class Faults:
         # Of a fixed seed. Taken in turn, it could be the same packet each time it is sent again.
         self._chance = random.Random(1)
 
-    def answer(self, call, path):
-        """The whole response to this call, if it is one of them."""
-        if not self._file.exists():
-            return None
-        for fault in json.loads(self._file.read_text()):
+    def find(self, call, path):
+        """What is done with this call, if it is one of them."""
+        for fault in self._listed():
             if fault["call"] == call and fault["path"] in path:
                 if self._chance.randrange(fault["of"]):
                     return None
                 with self._answered.open("a") as answered:
                     answered.write(f"{call} {fault['status']}\n")
-                return response(fault)
+                return fault
         return None
+
+    async def end_of(self, fault):
+        """Waits until it is no longer listed."""
+        while fault in self._listed():
+            await asyncio.sleep(0.05)
+
+    def _listed(self):
+        return json.loads(self._file.read_text()) if self._file.exists() else []
 
 
 def response(fault):
@@ -229,9 +238,12 @@ class Connection:
                 headers[name.strip().lower()] = value.strip()
         self.upgraded = headers.get("upgrade", "").lower() == "websocket"
         call = self.call(method, path, headers)
-        if answer := self.faults.answer(" ".join(call), path):
+        if fault := self.faults.find(" ".join(call), path):
             await self.body(headers, self.ignore)
-            self.writer.write(answer)
+            if fault["status"] == HELD:
+                await self.faults.end_of(fault)
+                raise ConnectionError("it was held")
+            self.writer.write(response(fault))
             return await self.writer.drain()
         self.up_writer.write(head)
         body = await self.body(headers, self.pass_on)

@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
+use futures_util::future::join;
 use sockerless_shared::ids::{AnswerId, ContainerId, Namespace, RunId};
 use sockerless_shared::lifecycle::{
-    Effect, Event, Input, Lifecycle, Phase, Refusal, StartResult, step,
+    Desired, Effect, Event, Input, Lifecycle, Phase, Refusal, StartResult, step,
 };
 use sockerless_shared::protocol::control::{Command, ControlToAgent, StartFailure};
 use sockerless_shared::protocol::kept::Kept;
@@ -23,6 +24,11 @@ use crate::store::runs::{PendingCommand, RunRecord};
 /// How long the token of a run that is over is still good: its agent may come back for an
 /// acknowledgement that it missed.
 pub(super) const REVOKED_AFTER: Duration = Duration::from_secs(300);
+
+/// So long after it was asked for, a start has come to something, wherever the control plane was
+/// when it died: API Gateway waits for 30 s, and Lambda keeps an invocation for 60 s
+/// (`MaximumEventAgeInSeconds`).
+const START_LIMIT: Duration = Duration::from_secs(75);
 
 impl Control {
     /// Steps a container and carries out what follows.
@@ -220,11 +226,18 @@ impl Control {
         for effect in effects {
             match effect {
                 Effect::Invoke { run } => {
-                    Box::pin(self.invoke(container, &run)).await?;
-                    // Whatever becomes of it, the sweep will find it.
-                    if let Some(at) = next_look(container) {
-                        self.jobs.wake_at(at).await?;
-                    }
+                    // Whatever becomes of it, the sweep will find it: this must not wait for
+                    // an invocation in which the control plane may die.
+                    let look = async {
+                        match next_look(container) {
+                            Some(at) => self.jobs.wake_at(at).await,
+                            None => Ok(()),
+                        }
+                    };
+                    let (invoked, arranged) =
+                        join(Box::pin(self.invoke(container, &run)), look).await;
+                    invoked?;
+                    arranged?;
                 }
                 Effect::Tell { run, command } => {
                     self.tell(&run, PendingCommand::plain(command, None))
@@ -425,6 +438,84 @@ impl Control {
             ) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has a start that no agent has come for begun anew, or ended, when it should have come to
+    /// something: for those to whom it matters.
+    ///
+    /// # Errors
+    /// When that cannot be arranged.
+    pub(crate) async fn look_after_start(&self, container: &Container) -> Result<(), EngineError> {
+        let lifecycle = &container.lifecycle;
+        let Some(run) = lifecycle
+            .run
+            .as_ref()
+            .filter(|_| lifecycle.waits_for_agent())
+        else {
+            return Ok(());
+        };
+        let job = Job::StartAnew {
+            namespace: container.namespace.clone(),
+            container: container.id.clone(),
+            run: run.id.clone(),
+        };
+        let limit = run.requested_at.plus(START_LIMIT);
+        let delay = limit.since(self.environment.now());
+        Ok(self.jobs.submit_later(job, delay).await?)
+    }
+
+    /// Begins a start anew whose agent has not come: the control plane may have died before it
+    /// invoked the function. Those who wait for the start, or for the end, go on waiting. Where the container is
+    /// not wanted to run any more, the start has failed.
+    ///
+    /// # Errors
+    /// When a port fails.
+    pub(crate) async fn start_anew(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+        run: &RunId,
+    ) -> Result<(), EngineError> {
+        let Some(found) = self.store.container(namespace, id).await? else {
+            return Ok(());
+        };
+        let lifecycle = &found.record.lifecycle;
+        if !lifecycle.waits_for_agent() || lifecycle.run.as_ref().is_none_or(|r| r.id != *run) {
+            return Ok(());
+        }
+        let again = lifecycle.desired == Desired::Running;
+        let input = Input::StartFailed {
+            run: run.clone(),
+            at: self.environment.now(),
+            failure: StartFailure {
+                code: 128,
+                message: "the start was interrupted; start the container again".to_owned(),
+            },
+        };
+        let stepped = self
+            .step_and_save(namespace, id, &input, None, |_| {})
+            .await;
+        let (failed, effects) = match stepped {
+            Ok(stepped) => stepped,
+            // Its agent has come meanwhile.
+            Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let moot = |effect: &Effect| {
+            again && matches!(effect, Effect::AnswerStart(_) | Effect::AnswerExit)
+        };
+        let effects = effects.into_iter().filter(|effect| !moot(effect)).collect();
+        self.act(&failed, effects).await?;
+        if !again {
+            return Ok(());
+        }
+        let message = match self.start(&failed).await {
+            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => return Ok(()),
+            Err(error) => error.to_string(),
+        };
+        let failure = StartFailure { code: 128, message };
+        self.answer_starts(&failed, &StartResult::Failed(failure))
+            .await
     }
 
     /// Reports that a run could not be started, in Docker's words.

@@ -95,6 +95,16 @@ impl Control {
                 }
                 Ok(())
             }
+            Job::StartAnew {
+                namespace,
+                container,
+                run,
+            } => {
+                if let Err(error) = self.start_anew(&namespace, &container, &run).await {
+                    tracing::warn!(%error, %run, "a start could not be begun anew; the sweep will end it");
+                }
+                Ok(())
+            }
             Job::Restart {
                 namespace,
                 container,

@@ -50,6 +50,8 @@ impl Control {
                 )));
                 Ok(records)
             }
+            // No agent has ever come: no process has written anything.
+            None if record.certificate_sha256.is_none() => Ok(Vec::new()),
             None => {
                 let mut records = self.operator_log(run, record.log_stream.as_deref()).await?;
                 records.push(notice(

@@ -59,6 +59,7 @@ impl Control {
     ) -> Result<(), EngineError> {
         for waiter in self.store.waiters(&container.id, STARTS).await? {
             let parts = match (&waiter.wait, result) {
+                (Wait::BegunStart, StartResult::Running) => empty(304),
                 (_, StartResult::Running) => empty(204),
                 (Wait::Restart, StartResult::Failed(failure)) => {
                     let message = format!(
@@ -93,6 +94,7 @@ impl Control {
                     continue;
                 }
                 Wait::Start
+                | Wait::BegunStart
                 | Wait::Restart
                 | Wait::RemovedExit
                 | Wait::Removed
@@ -135,6 +137,7 @@ impl Control {
                 Ok(())
             }
             Wait::Start
+            | Wait::BegunStart
             | Wait::Restart
             | Wait::Stop
             | Wait::Exit
@@ -309,6 +312,7 @@ fn removal_result(container: &Container, waiter: &Waiter) -> Vec<Part> {
         Wait::RemovedExit => wait_result(container),
         Wait::Removed
         | Wait::Start
+        | Wait::BegunStart
         | Wait::Restart
         | Wait::Stop
         | Wait::Exit

@@ -48,6 +48,16 @@ pub enum Job {
         /// The run that its state names.
         run: RunId,
     },
+    /// A start that may have been interrupted before its function was invoked: begun anew, if
+    /// its agent has not come.
+    StartAnew {
+        /// Whose.
+        namespace: Namespace,
+        /// The container.
+        container: ContainerId,
+        /// The run that its state names.
+        run: RunId,
+    },
     /// Starting a container again, as its policy wants.
     Restart {
         /// Whose.
@@ -133,9 +143,11 @@ impl Job {
             | Self::Load { answer, .. }
             | Self::Import { answer, .. } => Some(answer),
             // Its archive is being sent, and cannot be begun in its middle.
-            Self::Save { .. } | Self::Commit { .. } | Self::Start { .. } | Self::Restart { .. } => {
-                None
-            }
+            Self::Save { .. }
+            | Self::Commit { .. }
+            | Self::Start { .. }
+            | Self::StartAnew { .. }
+            | Self::Restart { .. } => None,
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Waiter {
 pub enum Wait {
     /// That the process runs: 204, or the reason why it does not.
     Start,
+    /// The same of a start that somebody else has asked for: 304.
+    BegunStart,
     /// The same, asked for by `restart`.
     Restart,
     /// That the run ends: 204.
@@ -54,7 +56,7 @@ impl Wait {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Start | Self::Restart => STARTS,
+            Self::Start | Self::BegunStart | Self::Restart => STARTS,
             Self::Stop | Self::Exit => EXITS,
             Self::RemovedExit | Self::Removed => REMOVALS,
             // One may become the other, under the same name.

@@ -62,6 +62,12 @@ impl Lifecycle {
         }
     }
 
+    /// Whether it was started, and no agent has come to carry that out.
+    #[must_use]
+    pub fn waits_for_agent(&self) -> bool {
+        self.phase == Phase::Starting && self.run.as_ref().is_some_and(|run| run.nonce.is_none())
+    }
+
     /// Whether something will happen to it without a client: a run goes on, or a restart
     /// is due. What the sweep looks at.
     #[must_use]

@@ -50,7 +50,10 @@ pub async fn remove(context: &Context<'_>, reference: &str) -> ApiResult {
     let (waiting, answer) = await_event(context, &container, None, Wait::Removed).await?;
     let outcome = apply().await;
     match or_cancel(context, &waiting, outcome).await {
-        Ok(_) => Ok(answer),
+        Ok(container) => {
+            context.control.look_after_start(&container).await?;
+            Ok(answer)
+        }
         // It ended by itself in this moment and is gone already (`--rm`).
         Err(EngineError::NoSuchContainer(_)) => Ok(empty(204)),
         Err(error) => Err(refusal(error, &container)),

@@ -1,14 +1,16 @@
 //! `POST /containers/{id}/start` (Engine API, `ContainerStart`).
 
 use sockerless_shared::answer::Answer;
-use sockerless_shared::lifecycle::Refusal;
+use sockerless_shared::lifecycle::{Phase, Refusal};
 
 use super::{await_event, find, or_cancel};
 use crate::api::{ApiError, ApiResult, Context, empty};
 use crate::engine::EngineError;
+use crate::store::containers::Container;
 use crate::store::waiters::Wait;
 
-/// Starts a container; answered when its process runs, or could not be started.
+/// Starts a container; answered when its process runs, or could not be started. One that is
+/// being started is waited for, and begun anew should that have been interrupted.
 ///
 /// # Errors
 /// 304 when it runs already, 404, 409.
@@ -24,7 +26,29 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
     let outcome = context.control.start(&container).await;
     match or_cancel(context, &waiting, outcome).await {
         Ok(_) => Ok(answer),
+        Err(EngineError::Refused(Refusal::AlreadyStarted)) => begun(context, &container).await,
         Err(error) => refusal(error, &container.name),
+    }
+}
+
+/// Waits for a start that was asked for before.
+async fn begun(context: &Context<'_>, container: &Container) -> ApiResult {
+    let control = context.control;
+    let (waiting, answer) = await_event(context, container, None, Wait::BegunStart).await?;
+    // Who runs by now has told those who waited then.
+    let found = control
+        .store
+        .container(&container.namespace, &container.id)
+        .await?;
+    match found {
+        Some(found) if found.record.lifecycle.phase == Phase::Starting => {
+            control.look_after_start(&found.record).await?;
+            Ok(answer)
+        }
+        Some(_) | None => {
+            waiting.cancel(context).await?;
+            Ok(empty(304))
+        }
     }
 }
 

@@ -6,6 +6,9 @@ use sockerless_shared::ids::RunId;
 
 use crate::ports::function_host::InvocationEnd;
 
+/// So many characters of a reason are shown in a container's state.
+const MOST_OF_A_REASON: usize = 300;
+
 /// The record that an on-failure destination is given. Only what is used.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,8 +80,10 @@ impl FailureRecord {
                 limit_mib: memory_mib,
             };
         }
+        // The first line says it; what may follow is a log.
+        let reason = message.lines().next().unwrap_or_default();
         InvocationEnd::Crashed {
-            reason: message.to_owned(),
+            reason: reason.chars().take(MOST_OF_A_REASON).collect(),
         }
     }
 }
@@ -129,7 +134,7 @@ mod tests {
         );
         let crashed = record(
             "RetriesExhausted",
-            r#"{"errorType":"Runtime.ExitError","errorMessage":"exit status 1"}"#,
+            r#"{"errorType":"Runtime.ExitError","errorMessage":"exit status 1\nand its log"}"#,
         );
         assert_eq!(
             crashed.end(128),
