@@ -33,6 +33,7 @@ resource "aws_ecr_lifecycle_policy" "images" {
   })
 }
 
+# ECR makes a repository for each image that is pulled so; `sockerless destroy-functions` deletes them.
 resource "aws_ecr_pull_through_cache_rule" "public" {
   for_each = var.pull_through_cache ? {
     ecr-public = "public.ecr.aws"

@@ -130,7 +130,7 @@ variable "reserve_worker" {
 }
 
 variable "pull_through_cache" {
-  description = "Whether images of ECR Public, registry.k8s.io and Quay can be had through ECR's pull-through cache, as NAME/ecr-public/…, NAME/k8s/… and NAME/quay/…. It needs no credentials."
+  description = "Whether images of ECR Public, registry.k8s.io and Quay can be had through ECR's pull-through cache, as NAME/ecr-public/…, NAME/k8s/… and NAME/quay/… in this account's registry. It needs no credentials, and no `docker login`."
   type        = bool
   default     = true
 }

@@ -7,7 +7,8 @@
     aws_account.py ENDPOINT value NAME         that variable's value
     aws_account.py ENDPOINT functions          the names of containers' functions
     aws_account.py ENDPOINT left               what the control plane has made and is still
-                                               there: functions of containers, schedules
+                                               there: functions of containers, schedules, and
+                                               repositories that the cache has
     aws_account.py ENDPOINT lose-images        deletes all that is in the repository
     aws_account.py ENDPOINT repository NAME    makes a repository of this name
     aws_account.py ENDPOINT no-repository NAME deletes it
@@ -48,6 +49,9 @@ def main(endpoint, what, *values):
     elif what == "left":
         for name in of_containers(functions):
             print(name)
+        for repository in emulator.client("ecr").describe_repositories()["repositories"]:
+            if repository["repositoryName"].startswith(f"{NAME}/"):
+                print(repository["repositoryArn"])
         for schedule in emulator.client("scheduler").list_schedules()["Schedules"]:
             print(schedule["Arn"])
     elif what == "lose-images":

@@ -3,8 +3,8 @@ are, and writes down what AWS would have billed, a JSON object a line.
 
     aws_meter.py LISTEN_ADDRESS LISTEN_PORT UPSTREAM_PORT FILE
 
-An object has `at` (seconds since 1970), `service`, `operation`, `units` and `bytes`;
-an invocation also has `event`, what it is for.
+An object has `at` (seconds since 1970), `service`, `operation`, `units`, `bytes` and `key`, the
+id of the access key that has signed it, if one has; an invocation also has `event`, what it is for.
 Units are AWS's: 1 KB writes of DynamoDB (twice in a transaction), 32 KB messages
 of a WebSocket API, requests otherwise. Reads of DynamoDB are counted as one unit
 each: the answer, whose size decides, is not looked at.
@@ -60,14 +60,14 @@ class Ledger:
         }
         self._file.write(json.dumps(line) + "\n")
 
-    def invocation(self, function, body):
+    def invocation(self, function, body, key):
         event = json.loads(body).get("sockerless", "run")
-        self.note("lambda", "Invoke", 1, len(body), event=event)
+        self.note("lambda", "Invoke", 1, len(body), event=event, key=key)
         if "skls-" in function:
             kept = {"function": function, "payload": body.decode()}
             self._invocation.write_text(json.dumps(kept))
 
-    def dynamodb(self, operation, body):
+    def dynamodb(self, operation, body, key):
         request = json.loads(body)
         if operation == "TransactWriteItems":
             parts = [part for item in request["TransactItems"] for part in item.items()]
@@ -77,7 +77,7 @@ class Ledger:
             units = self._write_units(WRITES[operation], request)
         else:
             units = 1
-        self.note("dynamodb", operation, units, len(body))
+        self.note("dynamodb", operation, units, len(body), key=key)
 
     def _write_units(self, kind, part):
         key = json.dumps(part.get("Key"), sort_keys=True)
@@ -248,7 +248,7 @@ class Connection:
         self.up_writer.write(head)
         body = await self.body(headers, self.pass_on)
         await self.up_writer.drain()
-        self.note(call, path, body)
+        self.note(call, path, body, signed_by(path, headers))
 
     async def pass_on(self, data):
         self.up_writer.write(data)
@@ -313,14 +313,14 @@ class Connection:
             return "emulator", method
         return "s3", method
 
-    def note(self, call, path, body):
+    def note(self, call, path, body, key):
         (service, operation), size = call, len(body)
         if service == "emulator":
             return
         if service == "dynamodb":
-            return self.ledger.dynamodb(operation, body)
+            return self.ledger.dynamodb(operation, body, key)
         if call == ("lambda", "Invoke"):
-            return self.ledger.invocation(urllib.parse.unquote(path.split("/")[3]), body)
+            return self.ledger.invocation(urllib.parse.unquote(path.split("/")[3]), body, key)
         units = 1
         if call == ("websocket", "posted"):
             units = max(1, -(-size // MESSAGE_BYTES))
@@ -328,7 +328,14 @@ class Connection:
             units = 0
         elif service == "http-api":
             units = max(1, -(-size // REQUEST_BYTES))
-        self.ledger.note(service, operation, units, size)
+        self.ledger.note(service, operation, units, size, key=key)
+
+
+def signed_by(path, headers):
+    """The id of the access key that has signed a request, or its URL."""
+    scope = headers.get("authorization", "") + urllib.parse.unquote(path)
+    found = re.search(r"Credential=(\w+)/", scope)
+    return found and found[1]
 
 
 async def main(address, port, upstream, file):

@@ -54,6 +54,13 @@ HEARTBEATS_PER_MINUTE = 2
 LIMITS = {"http-api": 8, "websocket messages": 30, "dynamodb writes": 25}
 LIMIT_DOLLARS = 0.00006
 
+# By what only its principals may do, of all that this test's do, a policy is known.
+ONLY = {
+    "control": "execute-api:ManageConnections",
+    "worker": "lambda:CreateFunction",
+    "user": "execute-api:Invoke",
+}
+
 # Granted, and not used by this test.
 REASONS = {
     "s3:AbortMultipartUpload": "an upload in parts breaks off only when its sender does",
@@ -65,6 +72,8 @@ REASONS = {
     "ecr:UploadLayerPart": "what ECR's registry asks for an upload",
     "ecr:CompleteLayerUpload": "what ECR's registry asks for an upload",
     "ecr:PutImage": "what ECR's registry asks for a PUT of a manifest",
+    "ecr:BatchImportUpstreamImage": "what ECR asks of whoever pulls what its cache does not have; the emulator has no cache",
+    "ecr:CreateRepository": "what ECR asks of whoever pulls what its cache does not have; the emulator has no cache",
     "iam:PassRole": "asked with CreateFunction and CreateSchedule",
     "lambda:TagResource": "asked with CreateFunction, for its tags",
     "logs:CreateLogStream": "Lambda's own doing, in the function's role",
@@ -226,20 +235,37 @@ def actions(entry):
     return [f"{service}:{operation}"]
 
 
+def uses(path):
+    """What each policy's principals have used, by the policy's name; and what anybody has."""
+    by_key = {}
+    for entry in read(path):
+        by_key.setdefault(entry.get("key"), set()).update(actions(entry))
+    by_policy = {name: set() for name in ONLY}
+    for used in by_key.values():
+        for name, action in ONLY.items():
+            if action in used:
+                by_policy[name] |= used
+    return by_policy, set().union(*by_key.values())
+
+
 def permissions(path):
-    granted = set()
-    for file in POLICIES.glob("*.json"):
+    by_policy, anybody = uses(path)
+    needed, unknown = set(), False
+    for file in sorted(POLICIES.glob("*.json")):
         # Networks and what other services may do are not this test's.
         if "vpc" in file.name or file.name in ("bucket.json", "repository.json"):
             continue
+        granted = set()
         for statement in json.loads(file.read_text())["Statement"]:
             listed = statement["Action"]
             granted.update([listed] if isinstance(listed, str) else listed)
-    used = {action for entry in read(path) for action in actions(entry)}
-    unused = sorted(granted - used)
-    for action in unused:
-        print(f"granted and not used: {action}: {REASONS.get(action, 'no reason is known')}")
-    sys.exit(any(action not in REASONS for action in unused))
+        for action in sorted(granted - by_policy.get(file.stem, anybody)):
+            needed.add(action)
+            unknown |= action not in REASONS
+            print(f"{file.name} grants what is not used: {action}: {REASONS.get(action, 'no reason is known')}")
+    for action in sorted(set(REASONS) - needed):
+        print(f"{action} is used by whoever may: its reason is needed no more")
+    sys.exit(unknown or needed != set(REASONS))
 
 
 if __name__ == "__main__":

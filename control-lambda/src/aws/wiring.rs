@@ -14,7 +14,7 @@ use super::jobs::SelfInvocation;
 use super::layers::CheckedLayers;
 use super::master_key;
 use super::registry::runnable::EcrImages;
-use super::registry::{AgentLayer, EcrRegistry};
+use super::registry::{AgentLayer, CachedImages, EcrRegistry};
 use super::relay::GatewayRelay;
 use super::schedule::{Schedule, ScheduleSettings};
 use super::sdk::Sdk;
@@ -44,6 +44,8 @@ pub struct Plane {
     pub control: Arc<Control>,
     /// What its containers are.
     pub host: Arc<LambdaHost>,
+    /// What ECR fetches for it.
+    pub cached: Arc<CachedImages>,
     /// What it does later.
     pub jobs: Arc<SelfInvocation>,
     /// Clock and randomness.
@@ -72,6 +74,7 @@ impl Plane {
             Arc::clone(&environment),
         );
         let registry = Arc::new(registry.map_err(say)?);
+        let cached = Arc::new(registry.cached());
         let agents = agents(&settings.agents, settings.architecture)?;
         let limits = ImageLimits::default();
         let layers = Arc::new(CheckedLayers::new(
@@ -111,7 +114,8 @@ impl Plane {
             platform(settings.architecture),
             limits,
         )
-        .with_registries(settings.registries);
+        .with_registries(settings.registries)
+        .with_own(Arc::clone(&cached) as Arc<_>);
         let schedule = Schedule::new(
             sdk,
             Arc::clone(&table),
@@ -149,6 +153,7 @@ impl Plane {
         Ok(Self {
             control: Arc::new(Control::new(parts, config)),
             host,
+            cached,
             jobs,
             environment,
             architecture: settings.architecture,

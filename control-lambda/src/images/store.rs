@@ -19,7 +19,7 @@ use super::layer::{LayerError, LayerLimits};
 use super::manifest::{Descriptor, ManifestError};
 use super::pins::{PinSet, Pins};
 use super::platform::Platform;
-use super::remote::{RegistrySettings, Remote, RemoteError};
+use super::remote::{OwnImages, RegistrySettings, Remote, RemoteError};
 use crate::ports::registry::RegistryError;
 use crate::ports::{Environment, Layers, Registry};
 
@@ -74,6 +74,8 @@ pub struct Images {
     pub(super) flights: Arc<Flights>,
     /// How registries of others are spoken to.
     registries: Arc<RegistrySettings>,
+    /// What of them everybody may read.
+    own: Option<Arc<dyn OwnImages>>,
     /// Registries of others, once one was needed.
     remote: Arc<OnceCell<Remote>>,
 }
@@ -99,6 +101,7 @@ impl Images {
             limits,
             flights: Arc::default(),
             registries: Arc::new(RegistrySettings::usual()),
+            own: None,
             remote: Arc::default(),
         }
     }
@@ -108,6 +111,16 @@ impl Images {
     pub fn with_registries(self, settings: RegistrySettings) -> Self {
         Self {
             registries: Arc::new(settings),
+            remote: Arc::default(),
+            ..self
+        }
+    }
+
+    /// With images in registries of others that everybody may read.
+    #[must_use]
+    pub fn with_own(self, own: Arc<dyn OwnImages>) -> Self {
+        Self {
+            own: Some(own),
             remote: Arc::default(),
             ..self
         }
@@ -124,6 +137,7 @@ impl Images {
             tokio::task::spawn_blocking(|| Remote::new(settings))
                 .await
                 .unwrap_or_else(|e| Err(RemoteError::Certificates(e.to_string())))
+                .map(|remote| remote.with_own(self.own.clone()))
         };
         self.remote.get_or_try_init(make).await
     }

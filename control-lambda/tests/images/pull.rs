@@ -1,7 +1,9 @@
 //! What a pull makes of what a registry says.
 
 use std::fs;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 use sockerless_control::images::manifest::media;
@@ -9,7 +11,7 @@ use sockerless_control::images::platform::Platform;
 use sockerless_control::images::progress::Message;
 use sockerless_control::images::pull::{PullError, Wanted};
 use sockerless_control::images::reference::Reference;
-use sockerless_control::images::remote::Credentials;
+use sockerless_control::images::remote::{Credentials, OwnImages};
 
 use super::archives::{Tar, gzip};
 use super::registry::{Canned, Registry, descriptor};
@@ -206,6 +208,56 @@ async fn a_token_is_fetched_when_it_is_asked_for() {
     );
     let error = pull(&place(), &name).await.unwrap_err();
     assert!(error.to_string().contains("connection refused"), "{error}");
+}
+
+/// Everybody may read one repository.
+#[derive(Debug)]
+struct One(String);
+
+#[async_trait]
+impl OwnImages for One {
+    async fn credentials(&self, host: &str, path: &str) -> Result<Option<Credentials>, String> {
+        Ok((host == self.0 && path == "r").then(|| Credentials {
+            registry_token: "good".to_owned(),
+            ..Credentials::default()
+        }))
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_its_own_are_for_its_own_images() {
+    let registry = Registry::start().await;
+    let (_, manifest) = registry.image("v1", &[layer("one")]);
+    let manifest = manifest.to_string();
+    for path in ["r", "s"] {
+        let asked = format!("/v2/{path}/manifests/v1");
+        let challenge = r#"Bearer realm="http://127.0.0.1:1/",service="s""#.to_owned();
+        registry.canned(
+            &asked,
+            Canned {
+                status: 401,
+                headers: vec![("WWW-Authenticate".to_owned(), challenge)],
+                body: Bytes::new(),
+            },
+        );
+        let open = format!("{asked}#token");
+        registry.answer(&open, 200, media::OCI_MANIFEST, manifest.as_bytes());
+    }
+    let own = || {
+        let place = place();
+        let own = Arc::new(One(registry.address.clone()));
+        let images = place.images.clone().with_own(own);
+        Place { images, ..place }
+    };
+    pull(&own(), &format!("{}/r:v1", registry.address))
+        .await
+        .unwrap();
+    // Another repository, and another control plane.
+    for (place, path) in [(own(), "s"), (place(), "r")] {
+        let name = format!("{}/{path}:v1", registry.address);
+        let error = pull(&place, &name).await.unwrap_err().to_string();
+        assert!(error.contains("connection refused"), "{error}");
+    }
 }
 
 #[tokio::test]

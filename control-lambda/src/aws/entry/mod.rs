@@ -115,11 +115,16 @@ impl Plane {
                         .work(WORK_LIMIT)
                         .await
                         .map_err(|error| EventError::Failed(error.to_string()))?,
-                    OwnEvent::DeleteFunctions => self
-                        .host
-                        .delete_all(WORK_LIMIT)
-                        .await
-                        .map_err(|error| EventError::Failed(error.to_string()))?,
+                    OwnEvent::DeleteFunctions => {
+                        // Before the functions, whose end is what is waited for; they go whatever
+                        // becomes of this.
+                        let cached = self.cached.delete().await;
+                        self.host
+                            .delete_all(WORK_LIMIT)
+                            .await
+                            .map_err(|error| EventError::Failed(error.to_string()))?;
+                        cached.map_err(|error| EventError::Failed(error.to_string()))?;
+                    }
                 }
                 Ok(Value::Null)
             }

@@ -69,6 +69,10 @@ impl Client {
         })
     }
 
+    pub(super) fn host(&self) -> &str {
+        self.host.as_str()
+    }
+
     pub(super) fn repository(&self) -> &str {
         &self.repository
     }

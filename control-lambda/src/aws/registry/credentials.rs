@@ -12,6 +12,8 @@ use crate::ports::registry::RegistryError;
 /// A token is not used any more so long before its end.
 const MARGIN: Duration = Duration::from_secs(10 * 60);
 
+const NONE: &str = "ECR gave no credentials";
+
 /// Keeps one token as long as it is good.
 #[derive(Debug)]
 pub(super) struct Credentials {
@@ -21,7 +23,8 @@ pub(super) struct Credentials {
 
 #[derive(Clone)]
 struct Token {
-    header: HeaderValue,
+    /// `base64(name:password)`.
+    text: String,
     until: SystemTime,
 }
 
@@ -41,14 +44,23 @@ impl Credentials {
 
     /// The value of the `Authorization` header.
     pub(super) async fn header(&self) -> Result<HeaderValue, RegistryError> {
+        let text = self.text().await?;
+        let mut header = HeaderValue::try_from(format!("Basic {text}"))
+            .map_err(|_| RegistryError::Unavailable(NONE.to_owned()))?;
+        header.set_sensitive(true);
+        Ok(header)
+    }
+
+    /// Name and password, as `base64(name:password)`.
+    pub(super) async fn text(&self) -> Result<String, RegistryError> {
         let mut present = self.present.lock().await;
         if let Some(token) = &*present
             && token.until > SystemTime::now()
         {
-            return Ok(token.header.clone());
+            return Ok(token.text.clone());
         }
         let token = self.fetch().await?;
-        Ok(present.insert(token).header.clone())
+        Ok(present.insert(token).text.clone())
     }
 
     async fn fetch(&self) -> Result<Token, RegistryError> {
@@ -58,16 +70,17 @@ impl Credentials {
             .send()
             .await
             .map_err(|error| failed("get credentials for the registry", &error))?;
-        let missing = || RegistryError::Unavailable("ECR gave no credentials".to_owned());
+        let missing = || RegistryError::Unavailable(NONE.to_owned());
         let data = answer.authorization_data().first().ok_or_else(missing)?;
         let text = data.authorization_token().ok_or_else(missing)?;
-        let mut header = HeaderValue::try_from(format!("Basic {text}")).map_err(|_| missing())?;
-        header.set_sensitive(true);
         let until = data
             .expires_at()
             .and_then(|at| SystemTime::try_from(*at).ok())
             .and_then(|at| at.checked_sub(MARGIN))
             .unwrap_or_else(SystemTime::now);
-        Ok(Token { header, until })
+        Ok(Token {
+            text: text.to_owned(),
+            until,
+        })
     }
 }

@@ -5,6 +5,7 @@
 //! given. ECR itself removes blobs that no manifest names.
 
 mod agent_layer;
+mod cached;
 mod client;
 mod credentials;
 mod parts;
@@ -32,6 +33,7 @@ use crate::ports::registry::{Expected, RegistryError, SHARED_BYTES, Stored};
 use crate::ports::{Environment, Registry, Table};
 
 pub use agent_layer::AgentLayer;
+pub use cached::CachedImages;
 pub use client::InvalidRepository;
 
 /// What kinds of manifests are understood.
@@ -64,6 +66,16 @@ impl EcrRegistry {
             ecr,
             uploads: Arc::new(UploadRecords::new(table, environment)),
         })
+    }
+
+    /// Those that ECR fetches for this deployment.
+    #[must_use]
+    pub fn cached(&self) -> CachedImages {
+        CachedImages::new(
+            self.ecr.clone(),
+            self.client.host(),
+            self.client.repository(),
+        )
     }
 
     /// Stores a manifest under a digest or tag.

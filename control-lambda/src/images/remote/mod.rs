@@ -9,6 +9,7 @@ pub mod certificates;
 mod credentials;
 mod error;
 mod login;
+mod own;
 mod repository;
 mod resume;
 mod search;
@@ -28,6 +29,7 @@ use crate::ports::blobs::ByteStream;
 pub use credentials::Credentials;
 pub use error::RemoteError;
 pub use login::{Login, LoginError};
+pub use own::OwnImages;
 pub use repository::{RemoteManifest, Repository};
 pub use search::{Found, SearchError};
 pub use settings::{
@@ -49,6 +51,7 @@ pub struct Remote {
     usual: Clients,
     /// Takes any certificate.
     trusting: Clients,
+    own: Option<Arc<dyn OwnImages>>,
 }
 
 /// For requests that are answered at once, and for large bodies.
@@ -111,7 +114,15 @@ impl Remote {
             trusting: trust.clients(&none, true)?,
             settings,
             trust,
+            own: None,
         })
+    }
+
+    /// The same, which may read these images for everybody.
+    #[must_use]
+    pub fn with_own(mut self, own: Option<Arc<dyn OwnImages>>) -> Self {
+        self.own = own;
+        self
     }
 
     /// Where an image may be had, in the order in which to ask.
@@ -172,10 +183,12 @@ impl Remote {
         credentials: &Credentials,
     ) -> Result<Repository, RemoteError> {
         let host = self.host(&endpoint.host, endpoint.scheme).await?;
-        let credentials = if endpoint.is_original {
-            credentials.clone()
-        } else {
+        let credentials = if !endpoint.is_original {
             Credentials::default()
+        } else if *credentials == Credentials::default() {
+            self.own_credentials(&endpoint.host, reference.path()).await
+        } else {
+            credentials.clone()
         };
         Ok(Repository::new(
             host,
@@ -183,6 +196,26 @@ impl Remote {
             reference.familiar_name(),
             credentials,
         ))
+    }
+
+    /// What is had for a repository without a client's credentials. Without any, the registry
+    /// says whether it wants some.
+    async fn own_credentials(&self, host: &str, path: &str) -> Credentials {
+        let Some(own) = &self.own else {
+            return Credentials::default();
+        };
+        match own.credentials(host, path).await {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(
+                    host,
+                    path,
+                    error,
+                    "there are no credentials of the control plane's own"
+                );
+                Credentials::default()
+            }
+        }
     }
 
     /// The repository of a reference in its own registry.
