@@ -43,8 +43,11 @@ ONLY_FOR_THE_EMULATOR = {
 def main(endpoint, registry, package, *settings):
     emulator = Emulator(endpoint)
     emulator.storage(NAME)
+    kept_as_terraform_has_it(emulator)
+    logs = emulator.client("logs")
     for group in (f"/aws/lambda/{NAME}", f"/aws/lambda/{WORKER}", LOG_GROUP):
-        emulator.client("logs").create_log_group(logGroupName=group)
+        logs.create_log_group(logGroupName=group)
+        logs.put_retention_policy(logGroupName=group, retentionInDays=14)
     http = emulator.http_api(f"{NAME}-control")
     relay = emulator.websocket_api(f"{NAME}-relay")
 
@@ -77,7 +80,10 @@ def main(endpoint, registry, package, *settings):
         **dict(setting.split("=", 1) for setting in settings),
     }
     content = pathlib.Path(package).read_bytes()
-    for name, its_role, timeout in ((NAME, control_role, 900), (WORKER, worker_role, 300)):
+    for name, its_role, timeout, memory in (
+        (NAME, control_role, 900, 512),
+        (WORKER, worker_role, 300, 256),
+    ):
         emulator.function(
             name,
             its_role,
@@ -86,8 +92,11 @@ def main(endpoint, registry, package, *settings):
             Architectures=[ARCHITECTURE],
             Handler="bootstrap",
             Timeout=timeout,
-            MemorySize=512,
+            MemorySize=memory,
             Environment={"Variables": variables},
+        )
+        emulator.client("lambda").put_function_recursion_config(
+            FunctionName=name, RecursiveLoop="Allow"
         )
     emulator.client("lambda").put_function_concurrency(
         FunctionName=WORKER, ReservedConcurrentExecutions=1
@@ -106,6 +115,70 @@ def main(endpoint, registry, package, *settings):
     key, secret = emulator.user("ann", {"user": policy("user", control_api=http)})
     print(f"export SOCKERLESS_CONTROL={emulator.api_url(http)}")
     print(f"export AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}")
+
+
+def kept_as_terraform_has_it(emulator):
+    """What is set of the table, the bucket and the repository (storage.tf, registry.tf), but
+    for TLS, which an emulator has not, and the rules of a cache, which this one does not know."""
+    emulator.client("dynamodb").update_continuous_backups(
+        TableName=NAME, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+    )
+    bucket = emulator.client("s3")
+    bucket.put_public_access_block(
+        Bucket=NAME,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+    bucket.put_bucket_ownership_controls(
+        Bucket=NAME,
+        OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
+    )
+    bucket.put_bucket_encryption(
+        Bucket=NAME,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+        },
+    )
+    bucket.put_bucket_lifecycle_configuration(
+        Bucket=NAME,
+        LifecycleConfiguration={
+            "Rules": [
+                {
+                    "ID": "bodies-of-requests-are-read-at-once",
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": "bodies/"},
+                    "Expiration": {"Days": 2},
+                },
+                {
+                    "ID": "uploads-that-broke-off",
+                    "Status": "Enabled",
+                    "Filter": {},
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
+                },
+            ]
+        },
+    )
+    registry = emulator.client("ecr")
+    registry.set_repository_policy(
+        repositoryName=NAME, policyText=json.dumps(policy("repository"))
+    )
+    rule = {
+        "rulePriority": 1,
+        "description": "the oldest go first",
+        "selection": {
+            "tagStatus": "any",
+            "countType": "imageCountMoreThan",
+            "countNumber": 1000,
+        },
+        "action": {"type": "expire"},
+    }
+    registry.put_lifecycle_policy(
+        repositoryName=NAME, lifecyclePolicyText=json.dumps({"rules": [rule]})
+    )
 
 
 def policy(name, **values):

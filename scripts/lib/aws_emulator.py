@@ -69,19 +69,13 @@ class Emulator:
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     def function(self, name, role, package, **settings):
-        """A function that APIs may invoke; its ARN, once it can be."""
+        """A function's ARN, once it can be invoked."""
         functions = self.client("lambda")
         arn = functions.create_function(
             FunctionName=name, Role=role, Code={"ZipFile": package}, **settings
         )["FunctionArn"]
         functions.get_waiter("function_active_v2").wait(
             FunctionName=name, WaiterConfig={"Delay": 1}
-        )
-        functions.add_permission(
-            FunctionName=name,
-            StatementId="gateway",
-            Action="lambda:InvokeFunction",
-            Principal="apigateway.amazonaws.com",
         )
         return arn
 
@@ -101,6 +95,13 @@ class Emulator:
 
     def serve(self, api, stage, function, keys, authorization="NONE", **integration):
         """Makes a function answer these routes of an API."""
+        self.client("lambda").add_permission(
+            FunctionName=function,
+            StatementId=f"gateway-{api}",
+            Action="lambda:InvokeFunction",
+            Principal="apigateway.amazonaws.com",
+            SourceArn=f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api}/*",
+        )
         gateway = self.client("apigatewayv2")
         target = gateway.create_integration(
             ApiId=api,
