@@ -1,6 +1,7 @@
 //! HTTP to the Distribution API of one repository.
 
 use std::convert::Infallible;
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -31,9 +32,13 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 )]
 pub struct InvalidRepository(String);
 
+type Http = HttpClient<HttpsConnector<HttpConnector>, Body>;
+
 #[derive(Debug)]
 pub(super) struct Client {
-    http: HttpClient<HttpsConnector<HttpConnector>, Body>,
+    /// Once something is sent: reading a system's certificates takes longer than all else that
+    /// the control function does before its first event.
+    http: OnceLock<Http>,
     scheme: &'static str,
     host: Authority,
     repository: String,
@@ -54,14 +59,8 @@ impl Client {
         } else {
             "https"
         };
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|_| invalid())?
-            .https_or_http()
-            .enable_http1()
-            .build();
         Ok(Self {
-            http: HttpClient::builder(TokioExecutor::new()).build(connector),
+            http: OnceLock::new(),
             scheme,
             host,
             repository: repository.to_owned(),
@@ -127,10 +126,26 @@ impl Client {
             let header = self.credentials.header().await?;
             request.headers_mut().insert(AUTHORIZATION, header);
         }
-        self.http
+        self.http()?
             .request(request)
             .await
             .map_err(|error| RegistryError::Unavailable(super::describe(&error)))
+    }
+
+    fn http(&self) -> Result<&Http, RegistryError> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .map_err(|error| {
+                RegistryError::Unavailable(format!("certificates of this system: {error}"))
+            })?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let http = HttpClient::builder(TokioExecutor::new()).build(connector);
+        Ok(self.http.get_or_init(|| http))
     }
 
     /// Gets something that may be elsewhere: ECR keeps blobs in S3. Its URLs
