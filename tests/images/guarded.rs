@@ -7,10 +7,10 @@ use std::process::Command;
 use sockerless_tests::engines::free_port;
 use sockerless_tests::scenario::Runtime;
 use sockerless_tests::subject::Subject;
-use sockerless_tests::suite::PASSWORDS;
+use sockerless_tests::suite::{PASSWORDS, guard};
 
 use super::theirs::Theirs;
-use super::{log_in, registry, registry_program};
+use super::{digest_among, log_in, registry, registry_program};
 
 const DOCKERFILE: &str = "FROM busybox
 COPY file /old/file
@@ -28,10 +28,7 @@ fn what_an_engine_built_goes_through_a_guarded_registry_and_back() {
     let folder = folder.path();
     let passwords = folder.join("passwords");
     fs::write(&passwords, PASSWORDS).unwrap();
-    let guard = format!(
-        "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
-        passwords.display()
-    );
+    let guard = guard(&passwords);
     let address = free_port().unwrap();
     let server = registry_program();
     let _registry = registry(folder, address, &guard, &mut Command::new(&server));
@@ -52,31 +49,21 @@ fn what_an_engine_built_goes_through_a_guarded_registry_and_back() {
     let context = context.to_str().unwrap();
     let line = ["build", "--network", "none", "--tag", &original, context];
     super::run(theirs.command(&line).env("DOCKER_BUILDKIT", "0"));
-    log_in(
-        theirs.command(&["login", "--username", "bob", "--password-stdin", &host]),
-        "secret",
-    );
+    let login = ["login", "--username", "bob", "--password-stdin", &host];
+    log_in(theirs.command(&login), "secret");
     theirs.docker(&["push", "--quiet", &original]);
 
     let (code, _, stderr) = subject.try_docker(&["pull", &original]);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("no basic auth credentials"), "{stderr}");
-    log_in(
-        subject.command(&["login", "--username", "bob", "--password-stdin", &host]),
-        "secret",
-    );
+    log_in(subject.command(&login), "secret");
     subject.docker(&["pull", "--quiet", &original]);
     let seen = |name: &str| {
-        // Its digests stand in one order, and its repositories have names of one length or another.
         let what = "{{.Id}} {{range .RepoDigests}}{{println .}}{{end}}";
         let line = ["image", "inspect", "--format", what, name];
-        let repository = name.rsplit_once(':').unwrap().0;
         [subject.docker(&line), theirs.docker(&line)].map(|said| {
             let (id, digests) = said.split_once(' ').unwrap();
-            let digest = digests
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("{repository}@")));
-            (id.to_owned(), digest.unwrap().to_owned())
+            (id.to_owned(), digest_among(digests, name))
         })
     };
     let [ours, of_engine] = seen(&original);
@@ -99,11 +86,7 @@ fn what_an_engine_built_goes_through_a_guarded_registry_and_back() {
     let [ours_again, of_engine_again] = seen(&copy);
     assert_eq!(ours_again, ours);
     assert_eq!(of_engine_again, ours);
-    assert_eq!(
-        subject
-            .try_docker(&["run", "--rm", "--network", "none", &copy])
-            .1,
-        stdout
-    );
+    let run = ["run", "--rm", "--network", "none", &copy];
+    assert_eq!(subject.try_docker(&run).1, stdout);
     subject.is_well();
 }

@@ -59,6 +59,15 @@ fn log_in(mut client: Command, password: &str) {
     assert!(login.wait().unwrap().success());
 }
 
+/// The digest that an image has in its own repository, among the lines of its `RepoDigests`.
+fn digest_among(digests: &str, name: &str) -> String {
+    let (repository, _tag) = name.rsplit_once(':').unwrap();
+    let found = digests
+        .lines()
+        .find_map(|line| line.strip_prefix(repository)?.strip_prefix('@'));
+    found.unwrap().to_owned()
+}
+
 fn registry_program() -> PathBuf {
     run_script("test-registry", &[]).unwrap().into()
 }

@@ -9,7 +9,7 @@ use sockerless_tests::engines::{free_port, run_script};
 use sockerless_tests::scenario::Runtime;
 use sockerless_tests::subject::Subject;
 
-use super::{registry, registry_program, run};
+use super::{digest_among, registry, registry_program, run};
 
 /// Prints an extended attribute, which no program of the small image does.
 const ATTRIBUTE: &str = r#"
@@ -66,11 +66,7 @@ fn there_and_back(subject: &Subject, registry: &str, name: &str) {
             "--format",
             "{{range .RepoDigests}}{{println .}}{{end}}",
         ]);
-        let repository = name.rsplit_once(':').unwrap().0;
-        let line = digests
-            .lines()
-            .find(|line| line.starts_with(&format!("{repository}@")));
-        line.unwrap().split('@').nth(1).unwrap().to_owned()
+        digest_among(&digests, name)
     };
     let original = format!("{registry}/{name}");
     let copy = format!("{registry}/copies/{name}");

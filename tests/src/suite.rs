@@ -545,6 +545,15 @@ struct Registries {
 /// Who may use a guarded registry, in the form of `htpasswd`: `bob` with `secret`.
 pub const PASSWORDS: &str = "bob:$2y$04$KMgV0DQsKomMlJi9SCBP8epU8Im6w8WlUwQIfKUsb00n3OnHxKXvW\n";
 
+/// What a registry's configuration has more, for those in this file alone to use it.
+#[must_use]
+pub fn guard(passwords: &Path) -> String {
+    format!(
+        "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+        passwords.display()
+    )
+}
+
 /// What a search finds.
 const FOUND: &str = r#"{"num_results":2,"query":"busybox","results":[
 {"star_count":30,"is_official":true,"name":"busybox","is_automated":false,"description":"Busybox base image."},
@@ -570,10 +579,7 @@ impl Registries {
                 storage.display()
             )
         };
-        let guard = format!(
-            "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
-            passwords.display()
-        );
+        let guard = guard(&passwords);
         write("index/v1/_ping", "true")?;
         write("index/v1/search", FOUND)?;
         Ok(Self {

@@ -194,10 +194,7 @@ impl Control {
                 let failed = Input::StartFailed {
                     run: run.clone(),
                     at,
-                    failure: StartFailure {
-                        code: 128,
-                        message: error.to_string(),
-                    },
+                    failure: StartFailure::without_process(error.to_string()),
                 };
                 let (next, effects) = step(&starting, failed, at)?;
                 container.lifecycle = next;
@@ -487,10 +484,7 @@ impl Control {
         let input = Input::StartFailed {
             run: run.clone(),
             at: self.environment.now(),
-            failure: StartFailure {
-                code: 128,
-                message: "the start was interrupted; start the container again".to_owned(),
-            },
+            failure: StartFailure::interrupted(),
         };
         let stepped = self
             .step_and_save(namespace, id, &input, None, |_| {})
@@ -509,13 +503,14 @@ impl Control {
         if !again {
             return Ok(());
         }
-        let message = match self.start(&failed).await {
-            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => return Ok(()),
-            Err(error) => error.to_string(),
-        };
-        let failure = StartFailure { code: 128, message };
-        self.answer_starts(&failed, &StartResult::Failed(failure))
-            .await
+        match self.start(&failed).await {
+            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(()),
+            Err(error) => {
+                let failure = StartFailure::without_process(error.to_string());
+                self.answer_starts(&failed, &StartResult::Failed(failure))
+                    .await
+            }
+        }
     }
 
     /// Reports that a run could not be started, in Docker's words.

@@ -112,17 +112,11 @@ impl Control {
     ) -> Result<(), EngineError> {
         match error {
             EngineError::Host(error) => {
-                let failure = StartFailure {
-                    code: 128,
-                    message: error.to_string(),
-                };
+                let failure = StartFailure::without_process(error.to_string());
                 self.start_failed(container, run, failure).await
             }
             error => {
-                let failure = StartFailure {
-                    code: 128,
-                    message: error.to_string(),
-                };
+                let failure = StartFailure::without_process(error.to_string());
                 self.start_failed(container, run, failure).await?;
                 Err(error)
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sockerless_shared::lifecycle::{DEADLINE_GRACE, Input, Phase, RESTART_GRACE};
+use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::timestamp::Timestamp;
 
 use super::{Control, EngineError};
@@ -42,11 +43,8 @@ impl Control {
                     self.platform_report(&run, InvocationEnd::Lost).await?;
                 } else {
                     // Saved as starting, never invoked.
-                    let failure = sockerless_shared::protocol::control::StartFailure {
-                        code: 128,
-                        message: "the start was interrupted; start the container again".to_owned(),
-                    };
-                    self.start_failed(&found.record, &run, failure).await?;
+                    self.start_failed(&found.record, &run, StartFailure::interrupted())
+                        .await?;
                 }
             }
         }

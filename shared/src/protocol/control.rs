@@ -255,6 +255,21 @@ pub struct StartFailure {
 }
 
 impl StartFailure {
+    /// That of a start which came to no process, with the code that Docker gives it.
+    #[must_use]
+    pub fn without_process(message: impl Into<String>) -> Self {
+        Self {
+            code: 128,
+            message: message.into(),
+        }
+    }
+
+    /// That of a start in whose middle the control plane ended.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::without_process("the start was interrupted; start the container again")
+    }
+
     /// Whether it is Docker itself that refuses, before it asks the runtime: its
     /// message then stands alone, without what Docker puts before runc's.
     #[must_use]

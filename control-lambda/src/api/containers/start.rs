@@ -33,23 +33,33 @@ pub async fn start(context: &Context<'_>, reference: &str) -> ApiResult {
 
 /// Waits for a start that was asked for before.
 async fn begun(context: &Context<'_>, container: &Container) -> ApiResult {
-    let control = context.control;
+    if being_started(context, container).await?.is_none() {
+        return Ok(empty(304));
+    }
     let (waiting, answer) = await_event(context, container, None, Wait::BegunStart).await?;
     // Who runs by now has told those who waited then.
-    let found = control
-        .store
-        .container(&container.namespace, &container.id)
-        .await?;
-    match found {
-        Some(found) if found.record.lifecycle.phase == Phase::Starting => {
-            control.look_after_start(&found.record).await?;
+    match being_started(context, container).await? {
+        Some(container) => {
+            context.control.look_after_start(&container).await?;
             Ok(answer)
         }
-        Some(_) | None => {
+        None => {
             waiting.cancel(context).await?;
             Ok(empty(304))
         }
     }
+}
+
+/// The container as it is now, while it is being started.
+async fn being_started(
+    context: &Context<'_>,
+    container: &Container,
+) -> Result<Option<Container>, ApiError> {
+    let Container { namespace, id, .. } = container;
+    let found = context.control.store.container(namespace, id).await?;
+    Ok(found
+        .map(|found| found.record)
+        .filter(|container| container.lifecycle.phase == Phase::Starting))
 }
 
 /// A body of braces or nothing, as old clients send it.

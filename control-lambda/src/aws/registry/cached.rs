@@ -2,6 +2,7 @@
 //! (Amazon ECR User Guide, "Sync an upstream registry").
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ecr::Client as Ecr;
@@ -19,7 +20,7 @@ pub struct CachedImages {
     ecr: Ecr,
     host: String,
     name: String,
-    token: Token,
+    token: Arc<Token>,
 }
 
 impl fmt::Debug for CachedImages {
@@ -29,10 +30,10 @@ impl fmt::Debug for CachedImages {
 }
 
 impl CachedImages {
-    pub(super) fn new(ecr: Ecr, host: &str, name: &str) -> Self {
+    pub(super) fn new(ecr: Ecr, token: Arc<Token>, host: &str, name: &str) -> Self {
         Self {
-            token: Token::new(ecr.clone()),
             ecr,
+            token,
             host: host.to_owned(),
             name: name.to_owned(),
         }
@@ -45,13 +46,12 @@ impl CachedImages {
             .is_some_and(|(cache, path)| CACHES.contains(&cache) && !path.is_empty())
     }
 
-    /// Deletes the repositories that ECR has made for the caches, with their images; how many.
+    /// Deletes the repositories that ECR has made for the caches, with their images.
     ///
     /// # Errors
     /// When ECR refuses.
-    pub async fn delete(&self) -> Result<usize, RegistryError> {
+    pub async fn delete(&self) -> Result<(), RegistryError> {
         let mut pages = self.ecr.describe_repositories().into_paginator().send();
-        let mut deleted = 0;
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| failed("list repositories", &error))?;
             let names = page.repositories.unwrap_or_default();
@@ -64,11 +64,10 @@ impl CachedImages {
                         .send()
                         .await
                         .map_err(|error| failed("delete a repository", &error))?;
-                    deleted += 1;
                 }
             }
         }
-        Ok(deleted)
+        Ok(())
     }
 }
 
@@ -96,7 +95,9 @@ mod tests {
         let config = aws_sdk_ecr::Config::builder()
             .behavior_version(aws_sdk_ecr::config::BehaviorVersion::latest())
             .build();
-        let images = CachedImages::new(Ecr::from_conf(config), "host", "skl");
+        let ecr = Ecr::from_conf(config);
+        let token = Arc::new(Token::new(ecr.clone()));
+        let images = CachedImages::new(ecr, token, "host", "skl");
         for (repository, has) in [
             ("skl/ecr-public/docker/library/busybox", true),
             ("skl/k8s/pause", true),

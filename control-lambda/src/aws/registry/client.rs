@@ -1,7 +1,7 @@
 //! HTTP to the Distribution API of one repository.
 
 use std::convert::Infallible;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -42,11 +42,14 @@ pub(super) struct Client {
     scheme: &'static str,
     host: Authority,
     repository: String,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
 }
 
 impl Client {
-    pub(super) fn new(text: &str, credentials: Credentials) -> Result<Self, InvalidRepository> {
+    pub(super) fn new(
+        text: &str,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, InvalidRepository> {
         let invalid = || InvalidRepository(text.to_owned());
         let (host, repository) = text.split_once('/').ok_or_else(invalid)?;
         let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
@@ -66,6 +69,10 @@ impl Client {
             repository: repository.to_owned(),
             credentials,
         })
+    }
+
+    pub(super) const fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
     }
 
     pub(super) fn host(&self) -> &str {

@@ -60,7 +60,7 @@ impl EcrRegistry {
         environment: Arc<dyn Environment>,
     ) -> Result<Self, InvalidRepository> {
         let ecr = Ecr::new(sdk.config());
-        let credentials = Credentials::new(ecr.clone());
+        let credentials = Arc::new(Credentials::new(ecr.clone()));
         Ok(Self {
             client: Client::new(repository, credentials)?,
             ecr,
@@ -73,6 +73,7 @@ impl EcrRegistry {
     pub fn cached(&self) -> CachedImages {
         CachedImages::new(
             self.ecr.clone(),
+            Arc::clone(self.client.credentials()),
             self.client.host(),
             self.client.repository(),
         )
