@@ -73,14 +73,19 @@ impl Schedule {
     /// # Errors
     /// When the table or the scheduler fails.
     pub async fn set(&self, at: Timestamp) -> Result<(), JobError> {
-        for _ in 0..ATTEMPTS {
+        let mut at = at;
+        for attempt in 0..ATTEMPTS {
             let now = self.environment.now();
             let known = self.table.get(&key(), now).await.map_err(table_failed)?;
             let set_to = known
                 .as_ref()
                 .and_then(|item| serde_json::from_slice::<Timestamp>(&item.body).ok());
             if set_to.is_some_and(|set_to| will_do(set_to, at, now)) {
-                return Ok(());
+                if attempt == 0 {
+                    return Ok(());
+                }
+                // Somebody else has noted this, and this one may have put another over it.
+                at = set_to.map_or(at, |set_to| set_to.min(at));
             }
             // Before it is noted: what is noted is relied on.
             self.put(at).await?;

@@ -286,7 +286,7 @@ impl Jobs for Late {
         let control = self
             .control()
             .ok_or_else(|| JobError("the control plane is ending".to_owned()))?;
-        tokio::spawn(async move { control.run_job(job).await });
+        tokio::spawn(async move { carry_out(&control, job).await });
         Ok(())
     }
 
@@ -299,10 +299,17 @@ impl Jobs for Late {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             if let Some(control) = control.upgrade() {
-                control.run_job(job).await;
+                carry_out(&control, job).await;
             }
         });
         Ok(())
+    }
+}
+
+/// Nobody asks for it again: what a failed one leaves undone is the sweep's.
+async fn carry_out(control: &Control, job: Job) {
+    if let Err(error) = control.run_job(job).await {
+        tracing::error!(%error, "background work failed; the sweep makes it good");
     }
 }
 

@@ -25,9 +25,12 @@ use crate::store::runs::{PendingCommand, RunRecord};
 /// acknowledgement that it missed.
 pub(super) const REVOKED_AFTER: Duration = Duration::from_secs(300);
 
-/// So long after it was asked for, a start has come to something, wherever the control plane was
-/// when it died: API Gateway waits for 30 s, and Lambda keeps an invocation for 60 s
+/// So long an accepted invocation may wait for a place: Lambda forgets it then
 /// (`MaximumEventAgeInSeconds`).
+pub(super) const LONGEST_QUEUED: Duration = Duration::from_secs(60);
+
+/// So long after it was asked for, a start has come to something, wherever the control plane was
+/// when it died: API Gateway waits for 30 s, and Lambda keeps an invocation for a minute.
 const START_LIMIT: Duration = Duration::from_secs(75);
 
 impl Control {
@@ -212,9 +215,11 @@ impl Control {
         Ok(container)
     }
 
-    fn deadline(&self, runtime: Runtime) -> Option<Timestamp> {
+    /// When the platform will have ended a run that is invoked now.
+    pub(super) fn deadline(&self, runtime: Runtime) -> Option<Timestamp> {
+        let limit = self.config.function_time_limit + LONGEST_QUEUED;
         match runtime {
-            Runtime::Function => Some(self.environment.now().plus(self.config.function_time_limit)),
+            Runtime::Function => Some(self.environment.now().plus(limit)),
             Runtime::Microvm => None,
         }
     }

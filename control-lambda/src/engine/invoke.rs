@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, PeerId, RunId};
-use sockerless_shared::lifecycle::{Evidence, Input, Phase};
+use sockerless_shared::lifecycle::{DEADLINE_GRACE, Evidence, Input, Phase};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::protocol::invocation::{Errand, Invocation, MAX_PAYLOAD_BYTES};
@@ -33,6 +33,10 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// So long a job waits, which is less than an invocation may last.
 const LONG_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
+/// By so much may a run's deadline be off what it would be if it were reckoned anew: less than
+/// what the sweep allows it ([`sockerless_shared::lifecycle::DEADLINE_GRACE`]).
+const CLOSE_ENOUGH: Duration = Duration::from_secs(10);
+
 /// The pause before a function is invoked again which refused that as it was being prepared.
 const BETWEEN_INVOCATIONS: Duration = Duration::from_millis(250);
 
@@ -55,6 +59,10 @@ impl Control {
             Ok(true) => Ok(()),
             // It takes longer than a request may: gone on with in a job.
             Ok(false) => {
+                if let Some(deadline) = self.deadline(container.shape.runtime) {
+                    let deadline = deadline.plus(LONG_PATIENCE);
+                    self.postpone(container, run, deadline).await?;
+                }
                 let job = Job::Start {
                     namespace: container.namespace.clone(),
                     container: container.id.clone(),
@@ -131,9 +139,25 @@ impl Control {
         patience: Duration,
     ) -> Result<bool, EngineError> {
         let function = self.present_function(container).await?;
-        if !self.host.prepared(&function, patience).await? {
-            return Ok(false);
+        match self.host.prepared(&function, patience).await {
+            Ok(true) => {}
+            // Deleted since it was made sure of: the next attempt has it made again.
+            Ok(false) | Err(HostError::NoSuchFunction(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
+        let postponed;
+        let container = match self.deadline_of_one_that_waited(container) {
+            None => container,
+            Some(deadline) => match self.postpone(container, run, deadline).await? {
+                Some(container) => {
+                    self.jobs.wake_at(deadline.plus(DEADLINE_GRACE)).await?;
+                    postponed = container;
+                    &postponed
+                }
+                // Somebody has ended it while it waited.
+                None => return Ok(true),
+            },
+        };
         let deadline = container
             .lifecycle
             .run
@@ -155,10 +179,36 @@ impl Control {
         match handed {
             Ok(()) => Ok(true),
             // Whoever invokes it later draws the run's secrets anew.
-            Err(EngineError::Host(HostError::Preparing(_))) => {
+            Err(EngineError::Host(HostError::Preparing(_) | HostError::NoSuchFunction(_))) => {
                 self.store.erase_run(run).await?;
                 Ok(false)
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The deadline of a run that is invoked now, if that of its start is another.
+    fn deadline_of_one_that_waited(&self, container: &Container) -> Option<Timestamp> {
+        let known = container.lifecycle.run.as_ref()?.deadline?;
+        let now = self.deadline(container.shape.runtime)?;
+        let difference = now.since(known).max(known.since(now));
+        (difference > CLOSE_ENOUGH).then_some(now)
+    }
+
+    /// Gives a run that waits for its function another deadline; nothing if it does not wait.
+    async fn postpone(
+        &self,
+        container: &Container,
+        run: &RunId,
+        deadline: Timestamp,
+    ) -> Result<Option<Container>, EngineError> {
+        let input = Input::Postpone {
+            run: run.clone(),
+            deadline,
+        };
+        match self.apply(&container.namespace, &container.id, input).await {
+            Ok(container) => Ok(Some(container)),
+            Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -262,6 +312,21 @@ impl Control {
                 .await?;
         }
         Ok(name)
+    }
+
+    /// The memory in MiB of the function that was invoked for a run, if the run is known.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn memory_of(&self, run: &RunId) -> Result<Option<u32>, EngineError> {
+        let Some(record) = self.store.run(run).await? else {
+            return Ok(None);
+        };
+        let container = self
+            .store
+            .container(&record.namespace, &record.container)
+            .await?;
+        Ok(container.map(|container| container.record.shape.memory_mib))
     }
 
     /// Takes the platform's word on a run.

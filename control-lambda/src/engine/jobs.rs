@@ -19,12 +19,16 @@ impl Control {
     pub async fn run_job_within(&self, job: Job, limit: Duration, turn: u32) -> Outcome {
         let again = job.goes_on().is_some().then(|| job.clone());
         let Some(again) = again else {
-            self.run_job(job).await;
-            return Outcome::Done;
+            return match self.run_job(job).await {
+                Ok(()) => Outcome::Done,
+                Err(error) => Outcome::Failed(error),
+            };
         };
         // What was under way is dropped, and keeps what it has.
-        if tokio::time::timeout(limit, self.run_job(job)).await.is_ok() {
-            return Outcome::Done;
+        match tokio::time::timeout(limit, self.run_job(job)).await {
+            Ok(Ok(())) => return Outcome::Done,
+            Ok(Err(error)) => return Outcome::Failed(error),
+            Err(_) => {}
         }
         match self.give_up_or_go_on(&again, turn).await {
             Ok(true) => Outcome::GoesOn(Box::new(again)),
@@ -64,8 +68,13 @@ impl Control {
         Ok(false)
     }
 
-    /// Carries out a job that was accepted. What goes wrong is told in its answer.
-    pub async fn run_job(&self, job: Job) {
+    /// Carries out a job that was accepted. What goes wrong with one that has an answer is told
+    /// in that.
+    ///
+    /// # Errors
+    /// When a port failed, and nobody was told: it is to be carried out again, where that can be
+    /// had, and otherwise the sweep makes it good.
+    pub async fn run_job(&self, job: Job) -> Result<(), EngineError> {
         use crate::api::images::{commit as commits, create, import as imports, load, push, save};
         let outcome = match job {
             Job::Pull {
@@ -89,32 +98,17 @@ impl Control {
                 namespace,
                 container,
                 run,
-            } => {
-                if let Err(error) = self.start_prepared(&namespace, &container, &run).await {
-                    tracing::warn!(%error, %run, "a run could not be invoked; the sweep will end it");
-                }
-                Ok(())
-            }
+            } => return self.start_prepared(&namespace, &container, &run).await,
             Job::StartAnew {
                 namespace,
                 container,
                 run,
-            } => {
-                if let Err(error) = self.start_anew(&namespace, &container, &run).await {
-                    tracing::warn!(%error, %run, "a start could not be begun anew; the sweep will end it");
-                }
-                Ok(())
-            }
+            } => return self.start_anew(&namespace, &container, &run).await,
             Job::Restart {
                 namespace,
                 container,
                 ended,
-            } => {
-                if let Err(error) = self.restart_due(&namespace, &container, ended).await {
-                    tracing::warn!(%container, %error, "a restart failed; the sweep tries again");
-                }
-                Ok(())
-            }
+            } => return self.restart_due(&namespace, &container, ended).await,
             Job::Push {
                 namespace,
                 reference,
@@ -150,6 +144,7 @@ impl Control {
         if let Err(error) = outcome {
             tracing::warn!(%error, "a job's end could not be told");
         }
+        Ok(())
     }
 }
 
@@ -160,6 +155,8 @@ pub enum Outcome {
     Done,
     /// It is to be carried out again.
     GoesOn(Box<Job>),
+    /// A port failed, and nobody was told.
+    Failed(EngineError),
 }
 
 /// The parts of one answer, in order. Data is gathered a little before it is

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sockerless_shared::ids::{ContainerId, Namespace};
 use sockerless_shared::lifecycle::{DEADLINE_GRACE, Input, Phase, RESTART_GRACE};
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::timestamp::Timestamp;
@@ -9,6 +10,9 @@ use sockerless_shared::timestamp::Timestamp;
 use super::{Control, EngineError};
 use crate::ports::function_host::InvocationEnd;
 use crate::store::containers::Container;
+
+/// How soon a sweep that could not look at everything looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// When something has to be done about a container, should nothing be heard of it.
 pub(super) fn next_look(container: &Container) -> Option<Timestamp> {
@@ -81,30 +85,58 @@ impl Control {
     /// Arranges for the next look, if anything is left to look at.
     ///
     /// # Errors
-    /// When the store or the host fails.
+    /// When the store or the host fails; what could be looked at has been then, and the rest is
+    /// looked at again soon.
     pub async fn sweep(&self) -> Result<(), EngineError> {
         // Before anything is looked at: whoever starts a container from now on arranges
         // a look, and those who did before are seen.
         self.jobs.woken().await?;
         let mut next = None;
-        for (namespace, id) in self.store.live_containers().await? {
-            match self.apply(&namespace, &id, Input::Sweep).await {
-                Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
-                Err(error) => return Err(error),
+        let mut failed = None;
+        match self.store.live_containers().await {
+            Ok(live) => {
+                for (namespace, id) in live {
+                    match self.sweep_container(&namespace, &id).await {
+                        Ok(look) => next = sooner(next, look),
+                        Err(error) => {
+                            tracing::warn!(container = %id, %error, "the sweep could not look at a container");
+                            failed = Some(error);
+                        }
+                    }
+                }
             }
-            if let Some(found) = self.store.container(&namespace, &id).await?
-                && found.record.lifecycle.is_live()
-            {
-                next = sooner(next, next_look(&found.record));
-            } else {
-                self.store.forget_marks(&namespace, &id).await?;
-            }
+            Err(error) => failed = Some(error.into()),
         }
-        next = sooner(next, self.host.sweep().await?);
-        match next {
-            Some(at) => Ok(self.jobs.wake_at(at).await?),
-            None => Ok(()),
+        match self.host.sweep().await {
+            Ok(look) => next = sooner(next, look),
+            Err(error) => failed = Some(error.into()),
         }
+        if failed.is_some() {
+            next = sooner(next, Some(self.environment.now().plus(LOOK_AGAIN)));
+        }
+        if let Some(at) = next {
+            self.jobs.wake_at(at).await?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Looks at one container; when it has to be looked at again.
+    async fn sweep_container(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+    ) -> Result<Option<Timestamp>, EngineError> {
+        match self.apply(namespace, id, Input::Sweep).await {
+            Ok(_) | Err(EngineError::Refused(_) | EngineError::NoSuchContainer(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(found) = self.store.container(namespace, id).await?
+            && found.record.lifecycle.is_live()
+        {
+            return Ok(next_look(&found.record));
+        }
+        self.store.forget_marks(namespace, id).await?;
+        Ok(None)
     }
 
     /// Stops every container that runs, as `dockerd` does when it is told to

@@ -15,6 +15,7 @@ use sockerless_shared::protocol::kept::{Kept, KeptFiles};
 use sockerless_shared::spec::Runtime;
 use sockerless_shared::timestamp::Timestamp;
 
+use super::apply::LONGEST_QUEUED;
 use super::{Control, EngineError, settle};
 use crate::ports::blobs::{BlobError, BlobName};
 use crate::ports::function_host::InvocationEnd;
@@ -24,6 +25,9 @@ use crate::store::waiters::{AGENTS, Wait};
 
 /// How long a visit may take where the platform sets no limit.
 const VISIT_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// So long a visit waits for its function, which is less than API Gateway waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a client is told whose change came too late.
 const CHANGED_MEANWHILE: &str =
@@ -75,7 +79,7 @@ impl Control {
             Runtime::Function => self.config.function_time_limit,
             Runtime::Microvm => VISIT_LIMIT,
         };
-        let deadline = Some(self.environment.now().plus(limit));
+        let deadline = Some(self.environment.now().plus(limit + LONGEST_QUEUED));
         let visit = Visit {
             claimed_by: None,
             from: container.files.as_ref().map(|files| files.by.clone()),
@@ -95,18 +99,23 @@ impl Control {
         };
         let kept = self.kept_files(container, run, deadline).await?;
         let begun = match self.present_function(container).await {
-            Ok(function) => {
-                self.hand_over(
-                    container,
-                    &function,
-                    run,
-                    credentials,
-                    deadline,
-                    errand,
-                    kept,
-                )
-                .await
-            }
+            // One that nobody has used for long is made again. Where that takes longer, the
+            // invocation is refused with a sentence.
+            Ok(function) => match self.host.prepared(&function, PATIENCE).await {
+                Ok(_) => {
+                    self.hand_over(
+                        container,
+                        &function,
+                        run,
+                        credentials,
+                        deadline,
+                        errand,
+                        kept,
+                    )
+                    .await
+                }
+                Err(error) => Err(error.into()),
+            },
             Err(error) => Err(error),
         };
         if begun.is_err() {

@@ -130,7 +130,7 @@ pub enum HostError {
     #[error("function {0} does not exist")]
     NoSuchFunction(FunctionName),
     /// The platform is still preparing the function; it can be invoked later.
-    #[error("function {0} is still being prepared; start the container again in a minute")]
+    #[error("function {0} is still being prepared; try again in a minute")]
     Preparing(FunctionName),
     /// The platform cannot run this shape at all; a sentence for the client.
     #[error("{0}")]

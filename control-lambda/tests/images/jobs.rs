@@ -100,7 +100,9 @@ async fn half_done(control: &Control, place: &Place, job: Job, half: u64) -> Job
         let limit = Duration::from_millis(300);
         match control.run_job_within(job, limit, 0).await {
             Outcome::GoesOn(left) => job = *left,
-            Outcome::Done => panic!("it ended, although the registry did not answer"),
+            ended @ (Outcome::Done | Outcome::Failed(_)) => {
+                panic!("it ended, although the registry did not answer: {ended:?}")
+            }
         }
         if kept(place) >= half {
             return job;
@@ -215,7 +217,7 @@ async fn a_large_archive_is_loaded_by_a_job_which_also_removes_it() {
             quiet: true,
             answer: id.clone(),
         };
-        control.run_job(job).await;
+        control.run_job(job).await.unwrap();
         let (status, text) = told(&control, &id).await;
         // Docker has begun to answer before it reads.
         assert_eq!(status, 200);
@@ -261,7 +263,7 @@ async fn imports_of_what_is_large_or_elsewhere_are_jobs() {
             import: Box::new(import),
             answer: id.clone(),
         };
-        control.run_job(job).await;
+        control.run_job(job).await.unwrap();
         let (got, text) = told(&control, &id).await;
         assert_eq!(got, status, "{text}");
         assert!(text.contains(says), "{text}");
@@ -295,7 +297,7 @@ async fn an_archive_that_another_invocation_began_breaks_off() {
     let place = place();
     let control = control(&place);
     let pulled = answer(&control).await;
-    control.run_job(pull_of(&place, &registry, &pulled)).await;
+    control.run_job(pull_of(&place, &registry, &pulled)).await.unwrap();
     let save = |answer: &AnswerId| Job::Save {
         namespace: place.namespace.clone(),
         names: vec![format!("{}/r:v1", registry.address)],
@@ -304,7 +306,7 @@ async fn an_archive_that_another_invocation_began_breaks_off() {
     };
 
     let whole = answer(&control).await;
-    control.run_job(save(&whole)).await;
+    control.run_job(save(&whole)).await.unwrap();
     let parts = |meta| {
         let store = control.store();
         let whole = &whole;
@@ -314,12 +316,12 @@ async fn an_archive_that_another_invocation_began_breaks_off() {
     let before = parts(meta.clone()).await;
     assert!(matches!(before.last(), Some((_, Part::End))), "{before:?}");
     // Lambda may deliver a job that was done once more.
-    control.run_job(save(&whole)).await;
+    control.run_job(save(&whole)).await.unwrap();
     assert_eq!(parts(meta).await, before);
 
     let begun = answer(&control).await;
     let head = before.into_iter().map(|(_, part)| part).take(1).collect();
     control.deliver(&begun, head).await.unwrap();
-    control.run_job(save(&begun)).await;
+    control.run_job(save(&begun)).await.unwrap();
     assert_eq!(control.store().answer(&begun).await, Ok(None));
 }

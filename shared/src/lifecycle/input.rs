@@ -20,6 +20,13 @@ pub enum Input {
         /// When the platform would end it.
         deadline: Option<Timestamp>,
     },
+    /// The run's function could not be invoked at once: its deadline is another.
+    Postpone {
+        /// Which run.
+        run: RunId,
+        /// When the platform would end it now.
+        deadline: Timestamp,
+    },
     /// An agent connects for a run and names its nonce.
     Claim {
         /// Which run.

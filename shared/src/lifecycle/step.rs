@@ -29,6 +29,7 @@ pub(super) type Stepped = Result<(Lifecycle, Vec<Effect>), Refusal>;
 pub fn step(state: &Lifecycle, input: Input, now: Timestamp) -> Stepped {
     match input {
         Input::Start { run, deadline } => start(state, run, deadline, now),
+        Input::Postpone { run, deadline } => postpone(state, &run, deadline),
         Input::Claim { run, nonce } => claim(state, &run, nonce),
         Input::Started { run, at, pid } => started(state, &run, at, pid),
         Input::StartFailed { run, at, failure } => start_failed(state, &run, at, failure),
@@ -133,6 +134,30 @@ pub(super) fn begin(
         ..state.clone()
     };
     (next, vec![Effect::Invoke { run }])
+}
+
+fn postpone(state: &Lifecycle, run: &RunId, deadline: Timestamp) -> Stepped {
+    match state.phase {
+        Phase::Starting => {
+            let run = Run {
+                deadline: Some(deadline),
+                ..present_run(state, run)?.clone()
+            };
+            let next = Lifecycle {
+                run: Some(run),
+                ..state.clone()
+            };
+            Ok((next, Vec::new()))
+        }
+        // It was invoked, after all.
+        Phase::Running | Phase::Paused => {
+            present_run(state, run)?;
+            Err(Refusal::NothingNew)
+        }
+        Phase::Created | Phase::Restarting | Phase::Exited | Phase::Removing | Phase::Dead => {
+            Err(Refusal::OtherRun)
+        }
+    }
 }
 
 fn claim(state: &Lifecycle, run: &RunId, nonce: Nonce) -> Stepped {

@@ -102,6 +102,20 @@ fn inputs() -> Vec<(&'static str, Input)> {
             },
         ),
         (
+            "postpone",
+            Input::Postpone {
+                run: run_id(1),
+                deadline: Timestamp::from_secs(6_000),
+            },
+        ),
+        (
+            "postpone, other run",
+            Input::Postpone {
+                run: run_id(9),
+                deadline: Timestamp::from_secs(6_000),
+            },
+        ),
+        (
             "claim, same nonce",
             Input::Claim {
                 run: run_id(1),
@@ -346,6 +360,20 @@ fn a_missing_word_is_no_evidence_before_the_deadline() {
 }
 
 #[test]
+fn a_run_that_had_to_wait_for_its_function_has_its_time_from_then_on() {
+    let (state, effects) = step(
+        &typical(Phase::Starting),
+        input("postpone"),
+        Timestamp::from_secs(800),
+    )
+    .unwrap();
+    assert_eq!((state.phase, effects), (Phase::Starting, Vec::new()));
+    let at = |secs| step(&state, Input::Sweep, Timestamp::from_secs(secs));
+    assert_eq!(at(1_001), Err(Refusal::NothingNew));
+    assert_eq!(at(6_091).unwrap().0.phase, Phase::Exited);
+}
+
+#[test]
 fn a_container_with_rm_is_erased_when_it_ends_and_when_it_fails_to_start() {
     let running = Lifecycle {
         auto_remove: true,
@@ -440,6 +468,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     ];
     prop_oneof![
         4 => run.clone().prop_map(|run| Input::Start { run, deadline: None }),
+        1 => run.clone().prop_map(|run| Input::Postpone { run, deadline: Timestamp::from_secs(6_000) }),
         2 => (run.clone(), 1u8..3).prop_map(|(run, n)| Input::Claim { run, nonce: nonce(n) }),
         4 => run.clone().prop_map(|run| Input::Started { run, at: Timestamp::from_secs(12), pid: 7 }),
         1 => run.clone().prop_map(|run| Input::StartFailed {

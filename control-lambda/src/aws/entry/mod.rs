@@ -14,9 +14,9 @@ use thiserror::Error;
 use super::functions::ended::FailureRecord;
 use super::jobs::{LONGEST_WAIT, OwnEvent};
 use super::wiring::Plane;
+use crate::engine::EngineError;
 use crate::engine::jobs::Outcome;
 use crate::ports::Jobs as _;
-use crate::ports::function_host::InvocationEvents as _;
 use crate::ports::jobs::Job;
 
 /// So long one invocation of the worker works, which has five minutes.
@@ -84,10 +84,9 @@ impl Plane {
             }
             Kind::Failure => {
                 let record: FailureRecord = serde_json::from_value(event)?;
-                let memory = self.host.memory_mib(record.function()).await;
-                // A function that is gone had some memory; only the sentence suffers.
-                let end = record.end(memory.unwrap_or_default());
-                self.control.invocation_ended(record.run(), end).await;
+                self.failed_invocation(&record)
+                    .await
+                    .map_err(|error| EventError::Failed(error.to_string()))?;
                 Ok(Value::Null)
             }
             Kind::Own => {
@@ -133,6 +132,18 @@ impl Plane {
 }
 
 impl Plane {
+    /// Takes Lambda's word on an invocation that failed. Done twice, it finds the run ended.
+    async fn failed_invocation(&self, record: &FailureRecord) -> Result<(), EngineError> {
+        let run = record.run();
+        // A run of which nothing is known any more needs no sentence.
+        if let Some(memory_mib) = self.control.memory_of(run).await? {
+            self.control
+                .platform_report(run, record.end(memory_mib))
+                .await?;
+        }
+        self.control.free_environment(run).await
+    }
+
     /// Carries out a job when its time has come.
     async fn job(
         &self,
@@ -149,6 +160,7 @@ impl Plane {
             match self.control.run_job_within(*work, limit, turn).await {
                 Outcome::Done => Ok(()),
                 Outcome::GoesOn(work) => self.jobs.go_on(*work, turn + 1).await,
+                Outcome::Failed(error) => return Err(EventError::Failed(error.to_string())),
             }
         } else {
             self.jobs.submit_later(*work, later).await

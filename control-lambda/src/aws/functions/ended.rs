@@ -22,7 +22,6 @@ pub struct FailureRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestContext {
-    function_arn: String,
     condition: String,
 }
 
@@ -45,15 +44,6 @@ impl FailureRecord {
     #[must_use]
     pub const fn run(&self) -> &RunId {
         &self.request_payload.run
-    }
-
-    /// ARN of the function.
-    #[must_use]
-    pub fn function(&self) -> &str {
-        // Lambda appends the version, which is not part of a function's ARN.
-        self.request_context
-            .function_arn
-            .trim_end_matches(":$LATEST")
     }
 
     /// How the invocation ended. `memory_mib` is the function's memory.
@@ -119,10 +109,6 @@ mod tests {
             r#"{"errorMessage":"2026-01-01T00:00:00.000Z 1-2 Task timed out after 900.00 seconds"}"#,
         );
         assert_eq!(timeout.run(), &RunId::from_random([7; 16]));
-        assert_eq!(
-            timeout.function(),
-            "arn:aws:lambda:us-east-1:1:function:skls-a"
-        );
         assert_eq!(timeout.end(128), InvocationEnd::TimedOut { limit_s: 900 });
         let killed = record(
             "RetriesExhausted",

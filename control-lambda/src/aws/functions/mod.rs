@@ -43,6 +43,9 @@ pub const GRACE: Duration = Duration::from_secs(60 * 60);
 /// Together with Lambda's longest run this is less than the grace.
 const USE_IS_NOTED_EVERY: Duration = Duration::from_secs(30 * 60);
 
+/// So long after the worker was woken by the sweep, the sweep sees whether anything was left.
+const WORK_IS_LOOKED_AFTER: Duration = Duration::from_secs(10 * 60);
+
 /// Makes images ready to be functions: the agent is in them, and Lambda can
 /// pull them.
 #[async_trait]
@@ -137,26 +140,6 @@ impl LambdaHost {
         }
     }
 
-    /// A function's memory in MiB, by name or ARN.
-    ///
-    /// # Errors
-    /// When it is gone or Lambda does not answer.
-    pub async fn memory_mib(&self, function: &str) -> Result<u32, HostError> {
-        let found = self
-            .client
-            .get_function_configuration()
-            .function_name(function)
-            .send()
-            .await
-            .map_err(|error| failed("look at", function, &error))?;
-        found
-            .memory_size()
-            .and_then(|memory| u32::try_from(memory).ok())
-            .ok_or_else(|| {
-                HostError::Failed(format!("function {function}: its memory is not known"))
-            })
-    }
-
     /// Makes and deletes the functions that this was asked for, until nothing is left
     /// or so much time has passed; what is left then is gone on with in another
     /// invocation. Only the worker may.
@@ -238,7 +221,7 @@ impl LambdaHost {
     pub async fn count(&self) -> Result<(usize, usize), HostError> {
         let made = self.records.made().await?.len();
         let finding = usize::from(self.records.is_to_find().await?);
-        let waiting = self.records.next_work(usize::MAX).await?.len();
+        let waiting = self.records.work_after(None, usize::MAX).await?.len();
         Ok((made, waiting + finding))
     }
 
@@ -289,23 +272,39 @@ impl LambdaHost {
         }
     }
 
-    /// What it means that Lambda does not know a function: that it is yet to be
-    /// made, could not be, or is gone.
-    async fn explain_absence(&self, function: &FunctionName) -> Result<bool, HostError> {
-        if self.records.work(function).await?.is_some()
-            || self.records.is_being_prepared(function).await?
-        {
+    /// Whether the worker has made a function and set its rules; an error where it never will.
+    async fn is_made(&self, function: &FunctionName) -> Result<bool, HostError> {
+        let known = self.records.function(function).await?;
+        if let Some(Function::Made { .. }) = known {
+            return Ok(true);
+        }
+        if self.is_being_made(function).await? {
             return Ok(false);
         }
+        // Again, since it may have been made between the two.
         match self.records.function(function).await? {
+            Some(Function::Made { .. }) => Ok(true),
             Some(Function::Failed { reason, .. }) => Err(HostError::Failed(reason)),
-            Some(Function::Made { .. }) => {
-                // Somebody else has deleted it: the next who asks has it made again.
-                self.records.forget(function).await?;
-                Err(HostError::NoSuchFunction(function.clone()))
-            }
             None => Err(HostError::NoSuchFunction(function.clone())),
         }
+    }
+
+    async fn is_being_made(&self, function: &FunctionName) -> Result<bool, HostError> {
+        Ok(self.records.work(function).await?.is_some()
+            || self.records.is_being_prepared(function).await?)
+    }
+
+    /// What it means that Lambda does not know a function: an error, unless it is yet to be
+    /// made.
+    async fn explain_absence(&self, function: &FunctionName) -> Result<(), HostError> {
+        if self.is_being_made(function).await? {
+            return Ok(());
+        }
+        if self.is_made(function).await? {
+            // Somebody else has deleted it: the next who asks has it made again.
+            self.records.forget(function).await?;
+        }
+        Err(HostError::NoSuchFunction(function.clone()))
     }
 }
 
@@ -353,11 +352,15 @@ impl FunctionHost for LambdaHost {
             }
             Some(Function::Failed { reason, .. }) => return Err(HostError::Failed(reason)),
             None if image.ready => {
+                self.set_ready(&name, false);
                 let work = make_of(shape, image.uri, architecture);
-                self.records.ask(&name, &work).await?;
+                self.records.ask_to_make(&name, &work).await?;
                 self.wake_worker().await?;
             }
-            None => self.begin_preparation(&name, shape).await?,
+            None => {
+                self.set_ready(&name, false);
+                self.begin_preparation(&name, shape).await?;
+            }
         }
         Ok(EnsuredFunction {
             name,
@@ -380,18 +383,22 @@ impl FunctionHost for LambdaHost {
         let until = Instant::now() + patience;
         let mut pauses = wait::Pauses::new();
         loop {
-            match wait::look(&self.client, function).await? {
-                State::Active => return Ok(true),
-                State::Absent => {
-                    self.explain_absence(function).await?;
-                }
-                State::Pending => {}
-                State::Failed(reason) => {
-                    // Of no use to anybody: whoever tries again gets another.
-                    self.delete(function).await?;
-                    return Err(HostError::Failed(format!(
-                        "Lambda cannot run the image ({reason}): start the container again, and another function is made of it"
-                    )));
+            // Lambda may call it active before it has the rules for its invocations, without which
+            // a run that fails would be repeated, and nobody told of it.
+            if self.is_made(function).await? {
+                match wait::look(&self.client, function).await? {
+                    State::Active => return Ok(true),
+                    State::Absent => {
+                        self.explain_absence(function).await?;
+                    }
+                    State::Pending => {}
+                    State::Failed(reason) => {
+                        // Of no use to anybody: whoever tries again gets another.
+                        self.delete(function).await?;
+                        return Err(HostError::Failed(format!(
+                            "Lambda cannot run the image ({reason}): start the container again, and another function is made of it"
+                        )));
+                    }
                 }
             }
             if Instant::now() >= until {
@@ -427,7 +434,7 @@ impl FunctionHost for LambdaHost {
         Err(match error.as_service_error() {
             Some(InvokeError::ResourceNotFoundException(_)) => {
                 match self.explain_absence(function).await {
-                    Ok(_) => HostError::Preparing(function.clone()),
+                    Ok(()) => HostError::Preparing(function.clone()),
                     Err(error) => error,
                 }
             }
@@ -465,19 +472,22 @@ impl FunctionHost for LambdaHost {
         let now = self.records.now();
         let mut next: Option<Timestamp> = None;
         let mut asked = false;
-        for (name, used) in self.records.made().await? {
-            let end = used.plus(GRACE);
-            if end <= now {
-                self.set_ready(&name, false);
-                self.records.ask(&name, &Work::Delete).await?;
+        for made in self.records.made().await? {
+            let end = made.used.plus(GRACE);
+            if end > now {
+                next = sooner(next, end);
+            } else if self.records.ask_to_delete(&made).await? {
+                self.set_ready(&made.name, false);
                 asked = true;
             } else {
-                next = Some(next.map_or(end, |next| next.min(end)));
+                // Somebody has used it meanwhile.
+                next = sooner(next, now.plus(GRACE));
             }
         }
         // Whoever was to do it may have died.
-        if asked || !self.records.next_work(1).await?.is_empty() {
+        if asked || !self.records.work_after(None, 1).await?.is_empty() {
             self.wake_worker().await?;
+            next = sooner(next, now.plus(WORK_IS_LOOKED_AFTER));
         }
         Ok(next)
     }
@@ -504,6 +514,10 @@ impl FunctionHost for LambdaHost {
     fn relay_is_far(&self) -> bool {
         true
     }
+}
+
+fn sooner(one: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    Some(one.map_or(other, |one| one.min(other)))
 }
 
 fn make_of(shape: &FunctionShape, uri: String, architecture: Architecture) -> Work {

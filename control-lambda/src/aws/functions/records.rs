@@ -47,6 +47,14 @@ pub(super) enum Function {
     },
 }
 
+/// A function that was made, as it was found.
+pub(super) struct Made {
+    pub(super) name: FunctionName,
+    pub(super) version: u64,
+    /// When it was last asked for.
+    pub(super) used: Timestamp,
+}
+
 /// What is to be done to a function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "work", rename_all = "snake_case")]
@@ -94,24 +102,30 @@ impl Records {
         self.read(&work_key(name)).await
     }
 
-    /// Every function, with when it was last used.
-    pub(super) async fn made(&self) -> Result<Vec<(FunctionName, Timestamp)>, HostError> {
-        let found: Vec<(FunctionName, u64, Function)> = self.list(FUNCTIONS, usize::MAX).await?;
+    /// Every function.
+    pub(super) async fn made(&self) -> Result<Vec<Made>, HostError> {
+        let found: Vec<(FunctionName, u64, Function)> =
+            self.list(FUNCTIONS, None, usize::MAX).await?;
         Ok(found
             .into_iter()
-            .filter_map(|(name, _, function)| match function {
-                Function::Made { used } => Some((name, used)),
+            .filter_map(|(name, version, function)| match function {
+                Function::Made { used } => Some(Made {
+                    name,
+                    version,
+                    used,
+                }),
                 Function::Failed { .. } => None,
             })
             .collect())
     }
 
-    /// The next pieces of work, at most so many, each with its version.
-    pub(super) async fn next_work(
+    /// The first pieces of work after that for a function, at most so many, each with its version.
+    pub(super) async fn work_after(
         &self,
+        after: Option<&FunctionName>,
         limit: usize,
     ) -> Result<Vec<(FunctionName, u64, Work)>, HostError> {
-        self.list(WORK, limit).await
+        self.list(WORK, after, limit).await
     }
 
     /// Notes that functions of which nothing is recorded are to be found and deleted, too.
@@ -137,6 +151,33 @@ impl Records {
             writes.push(delete(function_key(name)));
         }
         self.write(writes).await.map_err(table_failed)
+    }
+
+    /// Asks for a function to be made, unless that was asked for already.
+    pub(super) async fn ask_to_make(
+        &self,
+        name: &FunctionName,
+        make: &Work,
+    ) -> Result<(), HostError> {
+        if self.work(name).await?.as_ref() == Some(make) {
+            return Ok(());
+        }
+        self.ask(name, make).await
+    }
+
+    /// Asks for the deletion of a function that is still as it was found; whether it was.
+    pub(super) async fn ask_to_delete(&self, found: &Made) -> Result<bool, HostError> {
+        let Made { name, version, .. } = found;
+        let forget = Write::Delete {
+            key: function_key(name),
+            condition: Condition::Version(*version),
+        };
+        let ask = put(work_key(name), &Work::Delete, None, Condition::Always)?;
+        match self.write(vec![ask, forget]).await {
+            Ok(()) => Ok(true),
+            Err(TableError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(table_failed(error)),
+        }
     }
 
     /// Notes that a function is not there any more.
@@ -258,10 +299,11 @@ impl Records {
     async fn list<T: DeserializeOwned>(
         &self,
         partition: &str,
+        after: Option<&FunctionName>,
         limit: usize,
     ) -> Result<Vec<(FunctionName, u64, T)>, HostError> {
         let mut found = Vec::new();
-        let mut after: Option<String> = None;
+        let mut after = after.map(|name| name.as_str().to_owned());
         while found.len() < limit {
             let page = PAGE.min(limit - found.len());
             let items = self

@@ -35,14 +35,36 @@ const PACE: Duration = Duration::from_millis(100);
 /// So many pieces of work are read at once.
 const BATCH: usize = 25;
 
-/// How often a call is tried that Lambda has no room for.
-const ATTEMPTS: u32 = 8;
+/// The longest pause before Lambda is asked again for what it had no room for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What came of one call that Lambda may have no room for.
+/// What came of one call.
 enum Called {
     Done,
+    /// Lambda takes no more calls at the moment, for whatever function.
+    Throttled,
+    /// This function is not in a state for it, and will be.
     Busy,
     Refused(Refusal),
+}
+
+/// Why a piece of work is not done.
+enum Undone {
+    /// It is left for the next round.
+    Left,
+    Refused(Refusal),
+}
+
+/// What came of one look at everything that was asked for.
+#[derive(Default)]
+struct Round {
+    done: usize,
+    /// What was not ready for it, and will be.
+    left: usize,
+    /// Deletions that Lambda refuses; the last reason.
+    refused: Option<HostError>,
+    /// Whether the time was used up before everything was looked at.
+    out_of_time: bool,
 }
 
 /// Why Lambda does not do it.
@@ -70,99 +92,111 @@ pub(super) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Works until nothing is left or the time is used up; whether all is done.
+    /// Works until nothing is left or the time is used up; whether all is done. What Lambda has
+    /// no room for stays asked for.
+    ///
+    /// # Errors
+    /// When nothing is left but deletions that Lambda refuses, which stay asked for, too; or when
+    /// the table fails.
     pub(super) async fn run(&self, until: Instant) -> Result<bool, HostError> {
+        let mut pause = PACE;
         loop {
-            let work = self.records.next_work(BATCH).await?;
-            if work.is_empty() {
-                return Ok(true);
-            }
-            for (name, version, work) in work {
-                if Instant::now() >= until {
-                    return Ok(false);
+            match self.round(until).await? {
+                Round {
+                    out_of_time: true, ..
+                } => return Ok(false),
+                Round {
+                    done: 0,
+                    left: 0,
+                    refused,
+                    ..
+                } => return refused.map_or(Ok(true), Err),
+                Round { done: 0, .. } => {
+                    tokio::time::sleep(pause).await;
+                    pause = longer(pause);
                 }
-                self.carry_out(&name, version, &work).await?;
+                Round { .. } => pause = PACE,
             }
         }
     }
 
+    /// Takes up each piece of work once.
+    async fn round(&self, until: Instant) -> Result<Round, HostError> {
+        let mut round = Round::default();
+        let mut after = None;
+        loop {
+            let work = self.records.work_after(after.as_ref(), BATCH).await?;
+            if work.is_empty() {
+                return Ok(round);
+            }
+            for (name, version, work) in work {
+                if Instant::now() >= until {
+                    round.out_of_time = true;
+                    return Ok(round);
+                }
+                match self.carry_out(&name, version, &work, until).await? {
+                    Ok(()) => round.done += 1,
+                    Err(Undone::Left) => round.left += 1,
+                    Err(Undone::Refused(Refusal { reason, .. })) => {
+                        tracing::error!(function = %name, reason, "a function could not be deleted");
+                        round.refused = Some(HostError::Failed(reason));
+                    }
+                }
+                after = Some(name);
+            }
+        }
+    }
+
+    /// Does one piece of work and notes what came of it. Only a deletion that Lambda refuses
+    /// stays asked for.
     async fn carry_out(
         &self,
         name: &FunctionName,
         version: u64,
         work: &Work,
-    ) -> Result<(), HostError> {
+        until: Instant,
+    ) -> Result<Result<(), Undone>, HostError> {
         let outcome = match work {
             Work::Make {
                 uri,
                 architecture,
                 memory_mib,
                 tmp_mib,
-            } => Some(
-                match self
-                    .make(
-                        name,
-                        uri,
-                        architecture.unwrap_or(self.settings.architecture),
-                        *memory_mib,
-                        *tmp_mib,
-                    )
-                    .await
-                {
+            } => {
+                let architecture = architecture.unwrap_or(self.settings.architecture);
+                let create = async || {
+                    self.create(name, uri, architecture, *memory_mib, *tmp_mib)
+                        .await
+                };
+                let set_rules = async || self.set_invocation_rules(name).await;
+                let made = match repeat(until, create).await {
+                    Ok(()) => repeat(until, set_rules).await,
+                    undone => undone,
+                };
+                Some(match made {
                     Ok(()) => Function::Made {
                         used: self.records.now(),
                     },
-                    Err(Refusal {
+                    Err(Undone::Left) => return Ok(Err(Undone::Left)),
+                    Err(Undone::Refused(Refusal {
                         reason,
                         image_is_lost,
-                    }) => {
+                    })) => {
                         tracing::warn!(function = %name, reason, "a function could not be made");
                         Function::Failed {
                             reason,
                             image_is_lost,
                         }
                     }
-                },
-            ),
-            Work::Delete => {
-                self.repeat(async || self.delete(name).await)
-                    .await
-                    .map_err(|refusal| HostError::Failed(refusal.reason))?;
-                None
+                })
             }
+            Work::Delete => match repeat(until, async || self.delete(name).await).await {
+                Ok(()) => None,
+                undone => return Ok(undone),
+            },
         };
-        self.records.done(name, version, outcome.as_ref()).await
-    }
-
-    async fn make(
-        &self,
-        name: &FunctionName,
-        uri: &str,
-        architecture: Architecture,
-        memory_mib: u32,
-        tmp_mib: u32,
-    ) -> Result<(), Refusal> {
-        self.repeat(async || {
-            self.create(name, uri, architecture, memory_mib, tmp_mib)
-                .await
-        })
-        .await?;
-        self.repeat(async || self.set_invocation_rules(name).await)
-            .await
-    }
-
-    /// Tries until Lambda has room.
-    async fn repeat(&self, call: impl AsyncFn() -> Called) -> Result<(), Refusal> {
-        let mut pause = PACE;
-        for _ in 0..ATTEMPTS {
-            tokio::time::sleep(pause).await;
-            match call().await {
-                Called::Done => return Ok(()),
-                Called::Refused(refusal) => return Err(refusal),
-                Called::Busy => pause *= 2,
-            }
-        }
-        Err("Lambda takes no more calls that make or delete functions (15 a second for the whole account): try again in a minute".to_owned().into())
+        self.records.done(name, version, outcome.as_ref()).await?;
+        Ok(Ok(()))
     }
 
     async fn create(
@@ -210,7 +244,7 @@ impl Worker<'_> {
                 Some(CreateFunctionError::ResourceConflictException(_)) => {
                     self.take_over(name).await
                 }
-                Some(CreateFunctionError::TooManyRequestsException(_)) => Called::Busy,
+                Some(CreateFunctionError::TooManyRequestsException(_)) => Called::Throttled,
                 Some(CreateFunctionError::CodeStorageExceededException(_)) => Called::Refused(
                     "the account's quota for functions is reached: delete some, or ask AWS for more".to_owned().into(),
                 ),
@@ -237,7 +271,7 @@ impl Worker<'_> {
             Ok(State::Absent) => Called::Busy,
             Ok(State::Failed(_)) => match self.delete(name).await {
                 Called::Done | Called::Busy => Called::Busy,
-                refused @ Called::Refused(_) => refused,
+                other @ (Called::Throttled | Called::Refused(_)) => other,
             },
             Err(error) => Called::Refused(error.to_string().into()),
         }
@@ -260,11 +294,13 @@ impl Worker<'_> {
         match set {
             Ok(_) => Called::Done,
             Err(error) => match error.as_service_error() {
-                Some(
-                    PutFunctionEventInvokeConfigError::TooManyRequestsException(_)
-                    // It is still being made.
-                    | PutFunctionEventInvokeConfigError::ResourceConflictException(_),
-                ) => Called::Busy,
+                Some(PutFunctionEventInvokeConfigError::TooManyRequestsException(_)) => {
+                    Called::Throttled
+                }
+                // It is still being made.
+                Some(PutFunctionEventInvokeConfigError::ResourceConflictException(_)) => {
+                    Called::Busy
+                }
                 _ => refused("set the rules of", name, &error),
             },
         }
@@ -281,11 +317,9 @@ impl Worker<'_> {
             Ok(_) => Called::Done,
             Err(error) => match error.as_service_error() {
                 Some(DeleteFunctionError::ResourceNotFoundException(_)) => Called::Done,
-                Some(
-                    DeleteFunctionError::TooManyRequestsException(_)
-                    // It is still being made.
-                    | DeleteFunctionError::ResourceConflictException(_),
-                ) => Called::Busy,
+                Some(DeleteFunctionError::TooManyRequestsException(_)) => Called::Throttled,
+                // It is still being made.
+                Some(DeleteFunctionError::ResourceConflictException(_)) => Called::Busy,
                 _ => refused("delete", name, &error),
             },
         }
@@ -319,11 +353,29 @@ impl Worker<'_> {
                 break;
             }
         }
-        for (name, _) in self.records.made().await? {
-            self.records.ask(&name, &Work::Delete).await?;
+        for made in self.records.made().await? {
+            self.records.ask(&made.name, &Work::Delete).await?;
         }
         self.records.ask_to_find(false).await
     }
+}
+
+/// Calls, at Lambda's pace, until it has room or the time is used up.
+async fn repeat(until: Instant, call: impl AsyncFn() -> Called) -> Result<(), Undone> {
+    let mut pause = PACE;
+    loop {
+        tokio::time::sleep(pause).await;
+        match call().await {
+            Called::Done => return Ok(()),
+            Called::Throttled if Instant::now() < until => pause = longer(pause),
+            Called::Throttled | Called::Busy => return Err(Undone::Left),
+            Called::Refused(refusal) => return Err(Undone::Refused(refusal)),
+        }
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST_PAUSE)
 }
 
 /// Whether Lambda says that the registry does not have the image.
