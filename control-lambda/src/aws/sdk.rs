@@ -1,6 +1,6 @@
 //! What every AWS client is made of: credentials, region, endpoint, TLS.
 
-use aws_config::SdkConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, tls};
 
@@ -17,13 +17,19 @@ impl Sdk {
     /// `AWS_ACCESS_KEY_ID`, …, `AWS_ENDPOINT_URL` for an emulator). Fails only
     /// when a client is used.
     pub async fn from_environment() -> Self {
+        Self::of(aws_config::defaults(BehaviorVersion::latest())).await
+    }
+
+    /// The same, with everything asked at this URL.
+    pub async fn at(url: &str) -> Self {
+        Self::of(aws_config::defaults(BehaviorVersion::latest()).endpoint_url(url)).await
+    }
+
+    async fn of(loader: ConfigLoader) -> Self {
         let http_client = Builder::new()
             .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .http_client(http_client)
-            .load()
-            .await;
+        let config = loader.http_client(http_client).load().await;
         let custom_endpoint = config.endpoint_url().is_some();
         Self {
             config,

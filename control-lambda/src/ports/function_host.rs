@@ -1,5 +1,6 @@
 //! What runs containers: Lambda, or the local sandbox under Lambda's contract.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +45,36 @@ pub enum Architecture {
     X86_64,
     /// `arm64`.
     Arm64,
+}
+
+impl FunctionShape {
+    /// Bounds of a function's memory in MiB (AWS Lambda quotas).
+    pub const MEMORY_MIB: RangeInclusive<u32> = 128..=10_240;
+    /// Bounds of a function's `/tmp` in MiB (AWS Lambda quotas).
+    pub const TMP_MIB: RangeInclusive<u32> = 512..=10_240;
+
+    /// Checks its sizes.
+    ///
+    /// # Errors
+    /// [`HostError::Unsupported`] where Lambda has no such function.
+    pub fn check_sizes(&self) -> Result<(), HostError> {
+        let Self {
+            memory_mib,
+            tmp_mib,
+            ..
+        } = self;
+        if !Self::MEMORY_MIB.contains(memory_mib) {
+            return Err(HostError::Unsupported(format!(
+                "a function has 128 to 10240 MiB of memory, not {memory_mib}"
+            )));
+        }
+        if !Self::TMP_MIB.contains(tmp_mib) {
+            return Err(HostError::Unsupported(format!(
+                "a function's /tmp has 512 to 10240 MiB, not {tmp_mib}"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Architecture {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use libtest_mimic::Trial;
 use sockerless_control::embedded::host::Policy;
@@ -9,6 +10,7 @@ use sockerless_control::ports::FunctionHost;
 use sockerless_control::ports::function_host::{FunctionShape, HostError, InvocationEnd};
 use sockerless_shared::ids::RunId;
 
+use crate::every_host::{self, Place, host_cases};
 use crate::fixture::{Fixture, answer, function_shape};
 use crate::trial;
 
@@ -37,9 +39,37 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("idle_environments_are_reclaimed", reclaimed),
         trial("a_deleted_function_cannot_be_invoked", deleted),
         trial("what_was_written_is_found_by_run", operator_log),
-        trial("a_shape_out_of_bounds_is_refused", out_of_bounds),
-        trial("a_payload_too_large_is_refused", payload_too_large),
     ]
+}
+
+struct Local(Fixture);
+
+#[async_trait(?Send)]
+impl Place for Local {
+    fn host(&self) -> &dyn FunctionHost {
+        &self.0.host
+    }
+
+    fn shape(&self) -> FunctionShape {
+        function_shape()
+    }
+
+    async fn settle(&self) {}
+}
+
+macro_rules! trials {
+    ($($case:ident,)*) => {
+        vec![$(
+            trial(concat!("every_host::", stringify!($case)), || async {
+                every_host::$case(&Local(Fixture::new().await)).await;
+            }),
+        )*]
+    };
+}
+
+/// What every host does.
+pub(crate) fn trials_of_every_host() -> Vec<Trial> {
+    host_cases!(trials)
 }
 
 async fn there_and_back() {
@@ -334,39 +364,4 @@ async fn operator_log() {
     let second = log(second, 1000).await;
     assert!(second.starts_with("three\n"), "{second}");
     assert_eq!(log(RunId::from_random([1; 16]), 100).await, "");
-}
-
-async fn out_of_bounds() {
-    let fixture = Fixture::new().await;
-    let shapes = [
-        FunctionShape {
-            memory_mib: 64,
-            ..function_shape()
-        },
-        FunctionShape {
-            tmp_mib: 100_000,
-            ..function_shape()
-        },
-    ];
-    for shape in shapes {
-        let refused = fixture.host.ensure(&shape).await;
-        assert!(
-            matches!(refused, Err(HostError::Unsupported(_))),
-            "{refused:?}"
-        );
-    }
-}
-
-async fn payload_too_large() {
-    let fixture = Fixture::new().await;
-    let function = fixture.function().await;
-    let refused = fixture
-        .host
-        .invoke(
-            &function,
-            &RunId::from_random([9; 16]),
-            Bytes::from(vec![b'x'; 1_000_001]),
-        )
-        .await;
-    assert_eq!(refused, Err(HostError::PayloadTooLarge(1_000_001)));
 }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod contract;
+#[path = "../contract/host.rs"]
+mod every_host;
 mod fixture;
 mod images;
 mod microvm;
@@ -28,6 +30,7 @@ fn main() {
     } else {
         let trials = [
             contract::trials(),
+            contract::trials_of_every_host(),
             images::trials(),
             microvm::trials(),
             ordinary::trials(),

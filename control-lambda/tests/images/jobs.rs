@@ -297,7 +297,10 @@ async fn an_archive_that_another_invocation_began_breaks_off() {
     let place = place();
     let control = control(&place);
     let pulled = answer(&control).await;
-    control.run_job(pull_of(&place, &registry, &pulled)).await.unwrap();
+    control
+        .run_job(pull_of(&place, &registry, &pulled))
+        .await
+        .unwrap();
     let save = |answer: &AnswerId| Job::Save {
         namespace: place.namespace.clone(),
         names: vec![format!("{}/r:v1", registry.address)],

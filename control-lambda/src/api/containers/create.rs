@@ -394,9 +394,10 @@ impl Wanted {
         restart_policy::parse(self.host("RestartPolicy"))?;
         healthcheck::check(self.config("Healthcheck"))?;
         let memory = self.number("Memory");
-        if memory > i64::from(LARGEST_MEMORY_MIB) * MIB {
+        let most = *FunctionShape::MEMORY_MIB.end();
+        if memory > i64::from(most) * MIB {
             return invalid(format!(
-                "a function has at most {LARGEST_MEMORY_MIB} MiB of memory: ask for less with -m"
+                "a function has at most {most} MiB of memory: ask for less with -m"
             ));
         }
         if self.number("NanoCpus") > i64::from(config.place.cpus.max(6)) * 1_000_000_000 {
@@ -500,10 +501,6 @@ impl Wanted {
     }
 }
 
-/// Most memory of a function, in MiB (AWS Lambda quotas).
-const LARGEST_MEMORY_MIB: u32 = 10_240;
-/// Least memory of a function, in MiB (AWS Lambda quotas).
-const SMALLEST_MEMORY_MIB: u32 = 128;
 /// Memory that comes with one vCPU, in MiB (AWS Lambda, "Configure function memory").
 const MEMORY_PER_CPU_MIB: f64 = 1_769.0;
 
@@ -538,9 +535,10 @@ pub(super) fn memory_mib(host: &Value, usual: u32) -> u32 {
     let for_cpus = (number("NanoCpus") as f64 / 1e9 * MEMORY_PER_CPU_MIB).ceil() as i64;
     match asked.max(for_cpus) {
         0 => usual,
-        mib => u32::try_from(mib)
-            .unwrap_or(u32::MAX)
-            .clamp(SMALLEST_MEMORY_MIB, LARGEST_MEMORY_MIB),
+        mib => u32::try_from(mib).unwrap_or(u32::MAX).clamp(
+            *FunctionShape::MEMORY_MIB.start(),
+            *FunctionShape::MEMORY_MIB.end(),
+        ),
     }
 }
 

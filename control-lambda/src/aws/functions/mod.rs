@@ -331,6 +331,7 @@ impl FunctionHost for LambdaHost {
                 return Err(HostError::Unsupported(NO_ISOLATION.to_owned()));
             }
         }
+        shape.check_sizes()?;
         let architecture = self.architecture(shape);
         let mut image = self.images.find(&shape.image, architecture).await?;
         let name = name::of(shape, &image.uri, &self.settings)?;

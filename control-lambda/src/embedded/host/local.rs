@@ -31,10 +31,6 @@ use crate::ports::machine::{Machine, MountSource, Resources};
 
 /// Where the relay's gateway listens, inside.
 const RELAY_URL: &str = "ws://127.0.0.1:9002/";
-/// Bounds of a function's memory in MiB (AWS Lambda quotas).
-const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=10_240;
-/// Bounds of a function's `/tmp` in MiB (AWS Lambda quotas).
-const TMP_MIB: std::ops::RangeInclusive<u32> = 512..=10_240;
 
 /// Runs functions in sandboxes on this machine. Dropping it ends them all.
 pub struct LocalFunctionHost {
@@ -325,18 +321,7 @@ impl FunctionHost for LocalFunctionHost {
 
 fn check(shape: &FunctionShape) -> Result<(), HostError> {
     let unsupported = |sentence: String| Err(HostError::Unsupported(sentence));
-    if !MEMORY_MIB.contains(&shape.memory_mib) {
-        return unsupported(format!(
-            "a function has 128 to 10240 MiB of memory, not {}",
-            shape.memory_mib
-        ));
-    }
-    if !TMP_MIB.contains(&shape.tmp_mib) {
-        return unsupported(format!(
-            "a function's /tmp has 512 to 10240 MiB, not {}",
-            shape.tmp_mib
-        ));
-    }
+    shape.check_sizes()?;
     match (shape.runtime, &shape.owner) {
         (Runtime::Function, None) | (Runtime::Microvm, Some(_)) => Ok(()),
         (Runtime::Function, Some(_)) => unsupported("a function has no owner".to_owned()),

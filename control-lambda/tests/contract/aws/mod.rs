@@ -15,6 +15,7 @@ use sockerless_shared::timestamp::Timestamp;
 #[allow(dead_code, reason = "others use all of it")]
 mod archives;
 mod functions;
+mod host;
 mod invocation;
 mod meter;
 mod preparation;
