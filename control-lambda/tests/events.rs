@@ -15,22 +15,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
-use sockerless_control::embedded::blobs::FolderBlobs;
-use sockerless_control::embedded::images::{LayerFolders, OciLayout};
-use sockerless_control::embedded::table::SqliteTable;
+use sockerless_control::engine::Control;
 use sockerless_control::engine::events::of_network;
-use sockerless_control::engine::{Control, Parts};
 use sockerless_control::environment::SystemEnvironment;
-use sockerless_control::images::catalog::Catalog;
-use sockerless_control::images::platform::Platform;
-use sockerless_control::images::{ImageLimits, Images};
-use sockerless_control::ports::{Environment, GatewayEvents, Table};
-use sockerless_control::store::Store;
+use sockerless_control::ports::{Environment, GatewayEvents};
 use sockerless_control::store::events::Event;
 use sockerless_shared::answer::{Answer, Body, Part, Request};
 use sockerless_shared::ids::{AnswerId, ConnectionId, Namespace, PeerId};
 use sockerless_shared::protocol::control::{ConnectQuery, ControlToFrontend, FrontendMessage};
-use sockerless_shared::protocol::mac::Key;
 
 use world::World;
 
@@ -48,36 +40,11 @@ impl Plane {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let environment: Arc<dyn Environment> = Arc::new(SystemEnvironment);
-        let table: Arc<dyn Table> = Arc::new(SqliteTable::in_memory().unwrap());
-        let key = Key::from_random([7; 32]);
-        let blobs = FolderBlobs::open(
-            &folder.path().join("blobs"),
-            "http://127.0.0.1:9/blobs",
-            key.derive("blob URLs"),
-            Arc::clone(&environment),
-        );
-        let limits = ImageLimits::default();
-        let layers = LayerFolders::open(&folder.path().join("layers"), limits.layer);
-        let images = Images::new(
-            Catalog::new(Arc::clone(&table)),
-            Arc::new(OciLayout::open(&folder.path().join("images")).unwrap()),
-            Arc::new(layers.unwrap()),
-            Arc::clone(&environment),
-            Platform::host(),
-            limits,
-        );
         let world = Arc::new(World::default());
-        let parts = Parts {
-            store: Store::new(table, Arc::clone(&environment)),
-            environment: Arc::clone(&environment),
-            host: Arc::clone(&world) as Arc<_>,
-            relay: Arc::clone(&world) as Arc<_>,
-            blobs: Arc::new(blobs.unwrap()),
-            jobs: Arc::clone(&world) as Arc<_>,
-            images,
-        };
+        let (host, relay, jobs) = (Arc::clone(&world), Arc::clone(&world), Arc::clone(&world));
+        let control = world::control(folder.path(), &environment, (host, relay, jobs));
         let plane = Self {
-            control: Arc::new(Control::new(parts, world::config(key))),
+            control: Arc::new(control),
             world,
             environment,
             namespace: "tests".parse().unwrap(),

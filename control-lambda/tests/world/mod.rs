@@ -1,16 +1,24 @@
 //! A world in which nothing runs, for control planes that are asked about other things.
 
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sockerless_control::embedded::blobs::FolderBlobs;
+use sockerless_control::embedded::images::{LayerFolders, OciLayout};
+use sockerless_control::embedded::table::SqliteTable;
 use sockerless_control::engine::spend::SpendGuard;
-use sockerless_control::engine::{Config, Place};
+use sockerless_control::engine::{Config, Control, Parts, Place};
+use sockerless_control::images::catalog::Catalog;
+use sockerless_control::images::platform::Platform;
+use sockerless_control::images::{ImageLimits, Images};
 use sockerless_control::ports::function_host::{EnsuredFunction, FunctionShape, HostError};
 use sockerless_control::ports::jobs::{Job, JobError};
 use sockerless_control::ports::relay::PostError;
-use sockerless_control::ports::{FunctionHost, Jobs, Relay};
+use sockerless_control::ports::{Environment, FunctionHost, Jobs, Relay, Table};
+use sockerless_control::store::Store;
 use sockerless_shared::ids::{ConnectionId, ContainerId, FunctionName, RunId};
 use sockerless_shared::protocol::mac::Key;
 use sockerless_shared::spec::Runtime;
@@ -72,12 +80,49 @@ impl Jobs for World {
     }
 }
 
+/// A control plane over a table in memory, with its folders here.
+#[allow(dead_code, reason = "others make one of other parts")]
+pub(crate) fn control(
+    folder: &Path,
+    environment: &Arc<dyn Environment>,
+    (host, relay, jobs): (Arc<dyn FunctionHost>, Arc<dyn Relay>, Arc<dyn Jobs>),
+) -> Control {
+    let table: Arc<dyn Table> = Arc::new(SqliteTable::in_memory().unwrap());
+    let key = Key::from_random([7; 32]);
+    let blobs = FolderBlobs::open(
+        &folder.join("blobs"),
+        "http://127.0.0.1:9/blobs",
+        key.derive("blob URLs"),
+        Arc::clone(environment),
+    );
+    let limits = ImageLimits::default();
+    let layers = LayerFolders::open(&folder.join("layers"), limits.layer);
+    let images = Images::new(
+        Catalog::new(Arc::clone(&table)),
+        Arc::new(OciLayout::open(&folder.join("images")).unwrap()),
+        Arc::new(layers.unwrap()),
+        Arc::clone(environment),
+        Platform::host(),
+        limits,
+    );
+    let parts = Parts {
+        store: Store::new(table, Arc::clone(environment)),
+        environment: Arc::clone(environment),
+        host,
+        relay,
+        blobs: Arc::new(blobs.unwrap()),
+        jobs,
+        images,
+    };
+    Control::new(parts, config(key))
+}
+
 /// Of a control plane in this world.
 pub(crate) fn config(key: Key) -> Config {
     Config {
         master_key: key,
         default_runtime: Runtime::Function,
-        function_time_limit: Duration::from_secs(900),
+        function_time_limit: Duration::from_secs(60),
         default_memory_mib: 2048,
         tmp_mib: 512,
         function_per_container: false,
