@@ -24,7 +24,8 @@ use sockerless_control::ports::function_host::{
 use sockerless_control::ports::jobs::{Job, JobError};
 use sockerless_control::ports::{Environment, FunctionHost, Jobs};
 use sockerless_control::store::containers::Container;
-use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, RunId};
+use sockerless_shared::answer::{Answer, Body, Request};
+use sockerless_shared::ids::{ContainerId, FunctionName, Namespace, PeerId, RunId};
 use sockerless_shared::lifecycle::{DEADLINE_GRACE, Input, Lifecycle, Phase, RestartPolicy};
 use sockerless_shared::protocol::control::StartFailure;
 use sockerless_shared::spec::Runtime;
@@ -118,6 +119,7 @@ struct Later {
     jobs: Mutex<Vec<Job>>,
     looks: Mutex<Vec<Timestamp>>,
     is_broken: Mutex<bool>,
+    request_limit: Mutex<Option<Duration>>,
 }
 
 #[async_trait]
@@ -125,6 +127,10 @@ impl Jobs for Later {
     async fn submit(&self, job: Job) -> Result<(), JobError> {
         self.jobs.lock().unwrap().push(job);
         Ok(())
+    }
+
+    fn request_limit(&self) -> Option<Duration> {
+        *self.request_limit.lock().unwrap()
     }
 
     async fn submit_later(&self, job: Job, _: Duration) -> Result<(), JobError> {
@@ -357,6 +363,35 @@ async fn a_sweep_in_which_something_fails_does_the_rest_and_comes_again() {
     assert_eq!(plane.lifecycle(&second).await.phase, Phase::Starting);
     let soon = plane.clock.now().plus(Duration::from_secs(60));
     assert_eq!(plane.looks(), [soon]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_outlast_a_request_is_left_to_a_job_where_requests_are_bounded() {
+    for (limit, path, deferred) in [
+        (None, "/containers/prune", false),
+        (Some(LIMIT), "/v1.44/containers/prune", true),
+        (Some(LIMIT), "/images/prune", true),
+        (Some(LIMIT), "/networks/create", false),
+    ] {
+        let plane = Plane::new(Duration::ZERO);
+        *plane.later.request_limit.lock().unwrap() = limit;
+        let request = Request {
+            method: "POST".to_owned(),
+            path_and_query: path.to_owned(),
+            headers: Vec::new(),
+            body: Body::Inline(Bytes::new()),
+            peer: Some(PeerId::from_random([1; 14])),
+        };
+        let answer = plane.control.handle(&namespace(), request).await;
+        let is_deferred = matches!(&answer, Answer::Parts { first, .. } if first.is_empty());
+        assert_eq!(is_deferred, deferred, "{path}: {answer:?}");
+        let job = plane.later.jobs.lock().unwrap().pop();
+        assert_eq!(
+            matches!(job, Some(Job::Request { .. })),
+            deferred,
+            "{job:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,9 @@
                                               (seconds since 1970), and its price
     aws_report.py check FILE BEGIN END        fails where one attached `docker run --rm`
                                               is over its budget
+    aws_report.py relay FILE BEGIN END BEGIN END
+                                              fails where the second run, which has much to
+                                              say, looks at more records than the first
     aws_report.py document FILE [BEGIN END TITLE]…   docs/cost.md
     aws_report.py permissions FILE            the actions that the policies grant and
                                               nobody used; fails on any without a reason
@@ -228,6 +231,27 @@ def check(path, begin, end):
     sys.exit(bool(over))
 
 
+# Records that a busy machine has looked at once more.
+AGAIN = 3
+
+# Messages that the output of a run fills, at least.
+MUCH = 20
+
+
+def relay(path, *spans):
+    seen = []
+    for begin, end in (spans[:2], spans[2:]):
+        entries = list(read(path, float(begin), float(end)))
+        records = sum(entry["service"] == "dynamodb" for entry in entries)
+        seen.append((records, totals(entries)["websocket messages"]))
+    (few_records, few), (records, messages) = seen
+    print(f"{few} messages and {few_records} calls of DynamoDB; {messages} and {records} with much output")
+    if messages < few + MUCH:
+        sys.exit(f"{messages} messages are not much more than {few}")
+    if records > few_records + AGAIN:
+        sys.exit("what goes over the relay looks at records")
+
+
 def actions(entry):
     """The permissions that a call needs."""
     service, operation = entry["service"], entry["operation"]
@@ -292,4 +316,6 @@ def permissions(path):
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
-    {"cost": cost, "check": check, "document": document, "permissions": permissions}[command](*arguments)
+    {"cost": cost, "check": check, "relay": relay, "document": document, "permissions": permissions}[command](
+        *arguments
+    )

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use sockerless_shared::answer::Request;
-use sockerless_shared::ids::Namespace;
+use sockerless_shared::answer::{Answer, Body, Request};
+use sockerless_shared::ids::{AnswerId, Namespace, PeerId};
 
 use super::error::Form;
 use super::plugins::{self, Plugins};
@@ -13,7 +13,9 @@ use super::{
     ApiError, ApiResult, Context, build, containers, distribution, exec, images, networks, swarm,
     system, volumes,
 };
-use crate::engine::Control;
+use crate::engine::jobs::AnswerWriter;
+use crate::engine::{Control, EngineError};
+use crate::ports::jobs::Job;
 
 /// Finds the operation and carries it out.
 ///
@@ -43,6 +45,13 @@ pub async fn route(
             ..ApiError::new(404, "page not found")
         });
     };
+    if operation.may_take_long()
+        && control.jobs.request_limit().is_some()
+        && let Some(peer) = &request.peer
+        && matches!(&request.body, Body::Inline(body) if body.is_empty())
+    {
+        return defer(control, namespace, request, peer).await;
+    }
     let version = asked.map_or(Ok(ApiVersion::NEWEST), ApiVersion::served)?;
     let context = Context {
         control,
@@ -53,6 +62,54 @@ pub async fn route(
         body_taken,
     };
     operation.run(&context).await
+}
+
+/// Leaves a request to a job, which answers over the relay.
+async fn defer(
+    control: &Control,
+    namespace: &Namespace,
+    request: &Request,
+    peer: &PeerId,
+) -> ApiResult {
+    let (answer, parts) = control.begin_answer(peer, Vec::new()).await?;
+    let job = Job::Request {
+        namespace: namespace.clone(),
+        method: request.method.clone(),
+        path_and_query: request.path_and_query.clone(),
+        answer,
+    };
+    control.jobs.submit(job).await.map_err(EngineError::from)?;
+    Ok(parts)
+}
+
+/// Carries out [`Job::Request`]: done twice, the second finds the answer begun.
+///
+/// # Errors
+/// When the answer cannot be stored.
+pub(crate) async fn carry_out(
+    control: &Control,
+    namespace: &Namespace,
+    request: Request,
+    answer: AnswerId,
+) -> Result<(), EngineError> {
+    let mut writer = AnswerWriter::resume(control, answer).await?;
+    if writer.head_sent() || !writer.is_wanted().await? {
+        return Ok(());
+    }
+    match control.handle(namespace, request).await {
+        Answer::Final(response) => {
+            writer.head(response.head).await?;
+            writer.data(&response.body).await?;
+            writer.end().await
+        }
+        Answer::Parts { .. } | Answer::SendBody => {
+            let error = ApiError::new(
+                500,
+                "the request was answered otherwise than it can be told",
+            );
+            writer.fail(error).await
+        }
+    }
 }
 
 /// What a request asks for.
@@ -214,6 +271,19 @@ impl<'a> Operation<'a> {
             _ => return None,
         };
         Some(found)
+    }
+
+    /// Whether it looks at, or removes, as many things as there are.
+    const fn may_take_long(&self) -> bool {
+        matches!(
+            self,
+            Self::ContainerPrune
+                | Self::ImagePrune
+                | Self::ImageRemove(_)
+                | Self::NetworkPrune
+                | Self::VolumePrune
+                | Self::SystemDf
+        )
     }
 
     const fn absent(status: u16, message: String) -> Self {

@@ -21,6 +21,9 @@ use crate::ports::jobs::{Job, JobError};
 /// function that waits costs its smallest memory for that time.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
+/// So long API Gateway waits for an answer ("HTTP API quotas").
+const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What the control function is invoked with by itself and by its schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "sockerless")]
@@ -104,6 +107,10 @@ impl SelfInvocation {
 impl Jobs for SelfInvocation {
     async fn submit(&self, job: Job) -> Result<(), JobError> {
         self.submit_later(job, Duration::ZERO).await
+    }
+
+    fn request_limit(&self) -> Option<Duration> {
+        Some(INTEGRATION_TIMEOUT)
     }
 
     async fn submit_later(&self, job: Job, delay: Duration) -> Result<(), JobError> {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sockerless_shared::answer::{Head, Part};
+use sockerless_shared::answer::{Body, Head, Part, Request};
 use sockerless_shared::ids::{AnswerId, BlobId};
 
 use super::{Control, EngineError};
+use crate::api::router;
 use crate::ports::jobs::Job;
 
 /// How often a job is gone on with in another invocation, of a quarter of an hour each.
@@ -92,6 +93,22 @@ impl Control {
                     credentials: &credentials,
                 };
                 create::carry_out(self, &namespace, wanted, answer).await
+            }
+            Job::Request {
+                namespace,
+                method,
+                path_and_query,
+                answer,
+            } => {
+                let request = Request {
+                    method,
+                    path_and_query,
+                    headers: Vec::new(),
+                    body: Body::Inline(Bytes::new()),
+                    // Whatever it takes, it is not put off again.
+                    peer: None,
+                };
+                router::carry_out(self, &namespace, request, answer).await
             }
             Job::Commit { commit, answer } => commits::carry_out(self, &commit, answer).await,
             Job::Start {

@@ -39,6 +39,18 @@ pub enum Job {
         /// Where the image's id goes.
         answer: AnswerId,
     },
+    /// A request without a body that may take longer than a request is given
+    /// ([`Jobs::request_limit`]).
+    Request {
+        /// Whose.
+        namespace: Namespace,
+        /// HTTP method.
+        method: String,
+        /// Path and query, as the client wrote them.
+        path_and_query: String,
+        /// Where the response goes.
+        answer: AnswerId,
+    },
     /// The invocation of a run whose function is still being prepared.
     Start {
         /// Whose.
@@ -144,6 +156,7 @@ impl Job {
             | Self::Import { answer, .. } => Some(answer),
             // Its archive is being sent, and cannot be begun in its middle.
             Self::Save { .. }
+            | Self::Request { .. }
             | Self::Commit { .. }
             | Self::Start { .. }
             | Self::StartAnew { .. }
@@ -165,6 +178,12 @@ pub trait Jobs: Send + Sync {
     /// # Errors
     /// When it was not accepted.
     async fn submit(&self, job: Job) -> Result<(), JobError>;
+
+    /// How long a request may take before it has to be answered, where that is bounded: what
+    /// may take longer is made a job.
+    fn request_limit(&self) -> Option<Duration> {
+        None
+    }
 
     /// Has [`crate::engine::Control::sweep`] called at this time or a little later, or
     /// before, if that was asked for. Asked for again and again, it does nothing more.

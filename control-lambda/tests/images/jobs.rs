@@ -92,6 +92,33 @@ fn pull_of(place: &Place, registry: &Registry, answer: &AnswerId) -> Job {
     }
 }
 
+#[tokio::test]
+async fn a_request_that_is_left_to_a_job_is_answered_once() {
+    let place = place();
+    let control = control(&place);
+    let request = |path: &str, answer: &AnswerId| Job::Request {
+        namespace: place.namespace.clone(),
+        method: "POST".to_owned(),
+        path_and_query: path.to_owned(),
+        answer: answer.clone(),
+    };
+    let pruned = answer(&control).await;
+    let nothing = r#"{"ContainersDeleted":null,"SpaceReclaimed":0}"#;
+    // Its invocation may be delivered twice.
+    for _ in 0..2 {
+        let job = request("/v1.51/containers/prune", &pruned);
+        control.run_job(job).await.unwrap();
+        let (status, text) = told(&control, &pruned).await;
+        assert_eq!((status, text.trim_end()), (200, nothing));
+    }
+    let refused = answer(&control).await;
+    let job = request("/v1.51/containers/prune?filters=x", &refused);
+    control.run_job(job).await.unwrap();
+    let (status, text) = told(&control, &refused).await;
+    assert_eq!(status, 400, "{text}");
+    assert!(text.starts_with(r#"{"message":"#), "{text}");
+}
+
 /// Invocations until the first half of the layer is there; what is left to do.
 async fn half_done(control: &Control, place: &Place, job: Job, half: u64) -> Job {
     let mut job = job;
