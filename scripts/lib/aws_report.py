@@ -232,7 +232,7 @@ def check(path, begin, end):
 
 
 # Records that a busy machine has looked at once more.
-AGAIN = 3
+AGAIN = 12
 
 # Messages that the output of a run fills, at least.
 MUCH = 20

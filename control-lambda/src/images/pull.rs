@@ -440,7 +440,7 @@ impl Images {
                 taken.lock_owned().await
             }
         };
-        if !self.is_here(repository, blob).await? {
+        if !self.is_here(repository, blob).await? && !self.is_mounted(repository, blob).await? {
             self.fetch_blob_at_last(repository, blob, news).await?;
         }
         drop(flight);
@@ -462,6 +462,18 @@ impl Images {
             return Ok(false);
         }
         Ok(repository.stat_blob(&blob.digest).await?.is_some())
+    }
+
+    /// Whether a blob could be taken from the repository without its bytes, as from one that is
+    /// beside our own.
+    async fn is_mounted(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<bool, PullError> {
+        let (host, path) = (repository.host(), repository.path());
+        let is_there = self.registry.mount_blob(&blob.digest, host, path).await?;
+        Ok(is_there && self.registry.stat_blob(&blob.digest).await? == Some(blob.size))
     }
 
     /// Fetches a blob, and again where that breaks off. What somebody else (on AWS, in

@@ -91,6 +91,20 @@ pub trait Registry: Send + Sync {
     async fn put_blob(&self, body: ByteStream, expected: Expected)
     -> Result<Stored, RegistryError>;
 
+    /// Takes a blob from another repository, if that is of the same registry, which need not send
+    /// it then; whether it did.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    async fn mount_blob(
+        &self,
+        _digest: &Digest,
+        _host: &str,
+        _repository: &str,
+    ) -> Result<bool, RegistryError> {
+        Ok(false)
+    }
+
     /// How many bytes of a blob are kept from a [`Registry::put_blob_from`] that broke
     /// off; 0 where nothing is, as with a registry that keeps no parts.
     ///

@@ -1,14 +1,14 @@
 //! HTTP to the Distribution API of one repository.
 
-use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, LOCATION};
 use http::uri::Authority;
-use http::{Method, Request, Response, Uri, request};
-use http_body_util::{BodyDataStream, BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use http::{Method, Request, Response, StatusCode, Uri, request};
+use http_body_util::{BodyDataStream, BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HttpClient;
@@ -23,7 +23,12 @@ use crate::ports::registry::RegistryError;
 /// How much of an error's text is read.
 const MAX_ERROR_BYTES: usize = 4096;
 
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// How often a request is sent that fails for a reason that passes.
+const ATTEMPTS: u32 = 5;
+
+/// The pause before it is sent again; each that follows is twice as long. ECR counts requests by
+/// the second ("Amazon ECR service quotas").
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A text that does not name a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -32,7 +37,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 )]
 pub struct InvalidRepository(String);
 
-type Http = HttpClient<HttpsConnector<HttpConnector>, Body>;
+type Http = HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -120,23 +125,48 @@ impl Client {
         })
     }
 
-    /// Sends a request, with credentials if it is for the registry itself.
+    /// Sends a request, with credentials if it is for the registry itself; again, where the
+    /// registry had no room for it or no answer came, and it is certain that this does no harm.
     pub(super) async fn send(
         &self,
         request: request::Builder,
-        body: Body,
+        body: Bytes,
     ) -> Result<Response<Incoming>, RegistryError> {
-        let mut request = request
-            .body(body)
+        let request = request
+            .body(())
             .map_err(|error| RegistryError::Unavailable(error.to_string()))?;
-        if request.uri().authority() == Some(&self.host) {
-            let header = self.credentials.header().await?;
-            request.headers_mut().insert(AUTHORIZATION, header);
+        let (head, ()) = request.into_parts();
+        let is_own = head.uri.authority() == Some(&self.host);
+        let mut pause = FIRST_PAUSE;
+        let mut renewed = false;
+        let mut attempt = 1;
+        loop {
+            let mut request = Request::from_parts(head.clone(), Full::new(body.clone()));
+            let credentials = if is_own {
+                let header = self.credentials.header().await?;
+                request.headers_mut().insert(AUTHORIZATION, header.clone());
+                Some(header)
+            } else {
+                None
+            };
+            let sent = self.http()?.request(request).await;
+            if let (Ok(response), Some(header)) = (&sent, credentials)
+                && response.status() == StatusCode::UNAUTHORIZED
+                && !renewed
+            {
+                renewed = true;
+                self.credentials.forget(&header).await;
+                continue;
+            }
+            let failure = sent.as_ref().ok().map(Response::status);
+            if attempt >= ATTEMPTS || !is_worth_repeating(&head.method, failure) {
+                return sent.map_err(|error| RegistryError::Unavailable(super::describe(&error)));
+            }
+            tracing::info!(method = %head.method, path = head.uri.path(), ?failure, "asking the registry again");
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            attempt += 1;
         }
-        self.http()?
-            .request(request)
-            .await
-            .map_err(|error| RegistryError::Unavailable(super::describe(&error)))
     }
 
     fn http(&self) -> Result<&Http, RegistryError> {
@@ -161,12 +191,25 @@ impl Client {
         &self,
         path: &str,
     ) -> Result<Response<Incoming>, RegistryError> {
-        let response = self.send(self.request(Method::GET, path), empty()).await?;
+        let response = self
+            .send(self.request(Method::GET, path), Bytes::new())
+            .await?;
         if !response.status().is_redirection() {
             return Ok(response);
         }
         let request = self.request_to(Method::GET, location(&response)?)?;
-        self.send(request, empty()).await
+        self.send(request, Bytes::new()).await
+    }
+}
+
+/// Whether a request is sent again that was answered so, or not at all. What changes an upload may
+/// have been done by then, and is repeated only where the registry says that it was not.
+fn is_worth_repeating(method: &Method, answer: Option<StatusCode>) -> bool {
+    let changes = *method == Method::PATCH || *method == Method::PUT;
+    match answer {
+        Some(StatusCode::TOO_MANY_REQUESTS) => true,
+        Some(status) => status.is_server_error() && !changes,
+        None => !changes,
     }
 }
 
@@ -216,18 +259,38 @@ pub(super) fn stream(response: Response<Incoming>) -> ByteStream {
         .boxed()
 }
 
-pub(super) fn empty() -> Body {
-    Empty::new().boxed_unsync()
-}
-
-pub(super) fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).boxed_unsync()
-}
-
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host
             .trim_matches(['[', ']'])
             .parse()
             .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_done_is_not_repeated() {
+        let throttled = Some(StatusCode::TOO_MANY_REQUESTS);
+        let broken = Some(StatusCode::SERVICE_UNAVAILABLE);
+        for (method, answer, again) in [
+            (Method::GET, throttled, true),
+            (Method::GET, broken, true),
+            (Method::HEAD, None, true),
+            (Method::POST, broken, true),
+            (Method::PATCH, throttled, true),
+            (Method::PATCH, broken, false),
+            (Method::PUT, None, false),
+            (Method::GET, Some(StatusCode::NOT_FOUND), false),
+            (Method::PUT, Some(StatusCode::CREATED), false),
+        ] {
+            assert_eq!(
+                is_worth_repeating(&method, answer),
+                again,
+                "{method} {answer:?}"
+            );
+        }
+    }
 }

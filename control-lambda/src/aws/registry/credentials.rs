@@ -51,6 +51,17 @@ impl Credentials {
         Ok(header)
     }
 
+    /// Does not use the token of this header any more.
+    pub(super) async fn forget(&self, header: &HeaderValue) {
+        let mut present = self.present.lock().await;
+        let is_it = |token: &Token| {
+            header.as_bytes().strip_prefix(b"Basic ") == Some(token.text.as_bytes())
+        };
+        if present.as_ref().is_some_and(is_it) {
+            *present = None;
+        }
+    }
+
     /// Name and password, as `base64(name:password)`.
     pub(super) async fn text(&self) -> Result<String, RegistryError> {
         let mut present = self.present.lock().await;

@@ -90,7 +90,7 @@ impl EcrRegistry {
             .client
             .request(Method::PUT, &format!("manifests/{reference}"))
             .header(CONTENT_TYPE, media_type);
-        let response = self.client.send(request, client::full(bytes)).await?;
+        let response = self.client.send(request, bytes).await?;
         match response.status() {
             StatusCode::CREATED | StatusCode::OK => Ok(()),
             _ => Err(client::unexpected("store a manifest", response).await),
@@ -103,7 +103,7 @@ impl EcrRegistry {
             .client
             .request(Method::GET, &format!("manifests/{reference}"))
             .header(http::header::ACCEPT, MANIFESTS);
-        let response = self.client.send(request, client::empty()).await?;
+        let response = self.client.send(request, Bytes::new()).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
@@ -124,7 +124,7 @@ impl EcrRegistry {
             .client
             .request(Method::HEAD, &format!("manifests/{reference}"))
             .header(http::header::ACCEPT, MANIFESTS);
-        let response = self.client.send(request, client::empty()).await?;
+        let response = self.client.send(request, Bytes::new()).await?;
         match response.status() {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -147,7 +147,7 @@ impl Registry for EcrRegistry {
         let request = self
             .client
             .request(Method::HEAD, &format!("blobs/{digest}"));
-        let response = self.client.send(request, client::empty()).await?;
+        let response = self.client.send(request, Bytes::new()).await?;
         match response.status() {
             StatusCode::OK => response
                 .headers()
@@ -184,6 +184,27 @@ impl Registry for EcrRegistry {
         let is_there = self.stat_blob(&stored.digest).await?.is_some();
         pending.finish(&stored.digest, is_there).await?;
         Ok(stored)
+    }
+
+    async fn mount_blob(
+        &self,
+        digest: &Digest,
+        host: &str,
+        repository: &str,
+    ) -> Result<bool, RegistryError> {
+        if host != self.client.host() || repository == self.client.repository() {
+            return Ok(false);
+        }
+        let path = format!("blobs/uploads/?mount={digest}&from={repository}");
+        let request = self.client.request(Method::POST, &path);
+        let response = self.client.send(request, Bytes::new()).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(true),
+            // The account does not allow it, or it is not there: an upload has been begun
+            // instead, which ECR forgets.
+            StatusCode::ACCEPTED => Ok(false),
+            _ => Err(client::unexpected("take a blob from another repository", response).await),
+        }
     }
 
     async fn kept_bytes(&self, digest: &Digest) -> Result<u64, RegistryError> {

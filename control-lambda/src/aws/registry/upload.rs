@@ -26,7 +26,7 @@ pub(super) struct Upload<'a> {
 impl<'a> Upload<'a> {
     pub(super) async fn begin(client: &'a Client) -> Result<Self, RegistryError> {
         let request = client.request(Method::POST, "blobs/uploads/");
-        let response = client.send(request, client::empty()).await?;
+        let response = client.send(request, Bytes::new()).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(client::unexpected("begin an upload", response).await);
         }
@@ -136,7 +136,7 @@ impl<'a> Upload<'a> {
             .request_to(Method::PATCH, &progress.location)?
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_RANGE, format!("{}-{}", progress.sent, end - 1));
-        let response = self.client.send(request, client::full(part)).await?;
+        let response = self.client.send(request, part).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(client::unexpected("store a part of a blob", response).await);
         }
@@ -168,7 +168,7 @@ impl<'a> Upload<'a> {
         let separator = if location.contains('?') { '&' } else { '?' };
         let location = format!("{location}{separator}digest={digest}");
         let request = self.client.request_to(Method::PUT, &location)?;
-        let response = self.client.send(request, client::empty()).await?;
+        let response = self.client.send(request, Bytes::new()).await?;
         match response.status() {
             StatusCode::CREATED => Ok(()),
             _ => Err(client::unexpected("finish an upload", response).await),

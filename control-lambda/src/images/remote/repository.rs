@@ -98,6 +98,13 @@ impl Repository {
         self
     }
 
+    /// The registry, `host[:port]`.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let base = &self.host.base;
+        base.split_once("://").map_or(base, |(_, host)| host)
+    }
+
     /// The repository's path within its registry.
     #[must_use]
     pub fn path(&self) -> &str {

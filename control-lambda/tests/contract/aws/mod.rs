@@ -86,10 +86,86 @@ async fn registry_of() -> EcrRegistry {
 }
 
 mod registry {
+    use bytes::Bytes;
+    use sockerless_control::images::Digest;
+    use sockerless_control::ports::blobs::ByteStream;
+    use sockerless_control::ports::registry::{Expected, RegistryError};
+
+    use super::meter::Meter;
     use super::*;
 
     async fn registry() -> (Arc<dyn Registry>, ()) {
         (Arc::new(super::registry_of().await), ())
+    }
+
+    const LIMIT: u64 = 1 << 20;
+
+    fn expected(bytes: &[u8]) -> Expected {
+        Expected {
+            digest: Some(Digest::of(bytes)),
+            size: Some(bytes.len() as u64),
+            limit: LIMIT,
+        }
+    }
+
+    fn body(bytes: &[u8]) -> ByteStream {
+        let piece = Ok(Bytes::copy_from_slice(bytes));
+        Box::pin(futures_util::stream::iter([piece]))
+    }
+
+    #[tokio::test]
+    async fn a_blob_beside_it_is_taken_without_its_bytes() {
+        let invocation = invocation::at(&invocation::emulator(), b"agent").await;
+        let beside = &invocation.registry;
+        let bytes = noise(11, 4096);
+        let digest = Digest::of(&bytes);
+        beside
+            .put_blob(body(&bytes), expected(&bytes))
+            .await
+            .unwrap();
+        let repository = variable("SOCKERLESS_TEST_IMAGES_REPOSITORY");
+        let (host, name) = repository.split_once('/').unwrap();
+        let registry = super::registry_of().await;
+        let mount = async |digest: &Digest, host| registry.mount_blob(digest, host, name).await;
+        assert_eq!(mount(&digest, "registry.example.com").await, Ok(false));
+        assert_eq!(registry.stat_blob(&digest).await, Ok(None));
+        assert_eq!(mount(&digest, host).await, Ok(true));
+        assert_eq!(registry.stat_blob(&digest).await, Ok(Some(4096)));
+        assert_eq!(mount(&Digest::of(b"nothing"), host).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn what_the_registry_has_no_room_for_is_asked_again() {
+        let meter = Meter::before(&invocation::emulator()).await;
+        let invocation = invocation::at(&meter.address, b"agent").await;
+        let registry = &invocation.registry;
+        let bytes = noise(12, 4096);
+        let digest = Digest::of(&bytes);
+        let throttled = (429, "TOOMANYREQUESTS");
+        meter.refuse("POST /v2/", 2, (503, "UNAVAILABLE"));
+        meter.refuse("PATCH /v2/", 2, throttled);
+        meter.refuse("PUT /v2/", 2, throttled);
+        meter.refuse("HEAD /v2/", 1, (401, "UNAUTHORIZED"));
+        registry
+            .put_blob(body(&bytes), expected(&bytes))
+            .await
+            .unwrap();
+        assert_eq!(registry.stat_blob(&digest).await, Ok(Some(4096)));
+        // Not for ever, and not what may have been done.
+        meter.refuse("HEAD /v2/", usize::MAX, throttled);
+        let refused = registry.stat_blob(&digest).await;
+        assert!(
+            matches!(&refused, Err(RegistryError::Unavailable(why)) if why.contains("429")),
+            "{refused:?}"
+        );
+        meter.refuse_nothing();
+        meter.refuse("PATCH /v2/", 1, (503, "UNAVAILABLE"));
+        let other = noise(13, 4096);
+        let refused = registry.put_blob(body(&other), expected(&other)).await;
+        assert!(
+            matches!(&refused, Err(RegistryError::Unavailable(why)) if why.contains("503")),
+            "{refused:?}"
+        );
     }
 
     // All but what cannot be had: only ECR itself deletes its blobs, and MiniStack
