@@ -86,6 +86,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "blobs" {
   }
 
   rule {
+    id     = "layers-of-commits-are-made-images-at-once"
+    status = "Enabled"
+
+    filter {
+      prefix = "commits/"
+    }
+
+    expiration {
+      days = 2
+    }
+  }
+
+  rule {
     id     = "uploads-that-broke-off"
     status = "Enabled"
 

@@ -4,7 +4,7 @@
     aws_account.py ENDPOINT timeout SECONDS    sets how long an invocation of it may take
     aws_account.py ENDPOINT setting NAME VALUE sets a variable of its environment; without a
                                                value, takes it away
-    aws_account.py ENDPOINT value NAME         that variable's value
+    aws_account.py ENDPOINT value NAME         that variable's value; an empty line without one
     aws_account.py ENDPOINT functions          the names of containers' functions
     aws_account.py ENDPOINT left               what the control plane has made and is still
                                                there: functions of containers, schedules, and
@@ -42,7 +42,7 @@ def main(endpoint, what, *values):
             FunctionName=NAME, Environment={"Variables": variables}
         )
     elif what == "value":
-        print(settings()["Environment"]["Variables"][values[0]])
+        print(settings()["Environment"]["Variables"].get(values[0], ""))
     elif what == "functions":
         for name in of_containers(functions):
             print(name)

@@ -187,11 +187,13 @@ class Connection:
         self.upgraded = False
 
     async def run(self):
-        tasks = {asyncio.create_task(self.requests()), asyncio.create_task(self.answers())}
+        requests, answers = asyncio.create_task(self.requests()), asyncio.create_task(self.answers())
+        tasks = {requests, answers}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # What is on its way back still arrives.
-            await asyncio.wait(tasks, timeout=5)
+            # What is on its way back still arrives. A connection that the emulator has closed takes
+            # no more requests.
+            await asyncio.wait({answers}, timeout=5)
         finally:
             for task in tasks:
                 task.cancel()

@@ -147,9 +147,19 @@ impl LambdaHost {
     /// # Errors
     /// See [`HostError`]; what was not done stays asked for.
     pub async fn work(&self, limit: Duration) -> Result<(), HostError> {
-        let worker = self.worker();
-        if !worker.run(Instant::now() + limit).await? {
-            self.wake_worker().await?;
+        let until = Instant::now() + limit;
+        // Where no execution is reserved for it, each that asks for something wakes one. Whoever
+        // has the turn does what the others were woken for, too.
+        while self.records.take_turn().await? {
+            let worked = self.worker().run(until).await;
+            self.records.end_turn().await?;
+            if !worked? {
+                return self.wake_worker().await;
+            }
+            // Asked for after the last look, by those whose worker found the turn taken.
+            if self.records.work_after(None, 1).await?.is_empty() {
+                break;
+            }
         }
         Ok(())
     }
@@ -230,6 +240,7 @@ impl LambdaHost {
             client: &self.client,
             records: &self.records,
             settings: &self.settings,
+            kept: Mutex::new(Instant::now()),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `FA` | `all` | mark: functions that are not recorded are to be found and deleted |
 //! | `FW` | function | [`Work`]: one item a function, so that no burst makes two of one |
 //! | `FP` | function | mark: its image is being made ready, until it expires |
+//! | `FT` | `turn` | mark: a worker is at work, until it expires |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,9 @@ const FAILURE_LIFETIME: Duration = Duration::from_secs(60);
 /// How long a preparation is waited for before another is begun in its place: longer than an
 /// invocation may take.
 const PREPARATION_LIFETIME: Duration = Duration::from_secs(16 * 60);
+
+/// How long a worker that says nothing any more keeps the turn.
+const TURN: Duration = Duration::from_secs(30);
 
 /// A function that was made, or could not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +130,32 @@ impl Records {
         limit: usize,
     ) -> Result<Vec<(FunctionName, u64, Work)>, HostError> {
         self.list(WORK, after, limit).await
+    }
+
+    /// Takes the turn to work, unless another worker has it; whether it was taken.
+    pub(super) async fn take_turn(&self) -> Result<bool, HostError> {
+        match self.write(vec![self.turn(Condition::Absent)?]).await {
+            Ok(()) => Ok(true),
+            Err(TableError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(table_failed(error)),
+        }
+    }
+
+    /// Keeps the turn for longer. Two workers that both believe to have it do no harm.
+    pub(super) async fn keep_turn(&self) -> Result<(), HostError> {
+        let turn = self.turn(Condition::Always)?;
+        self.write(vec![turn]).await.map_err(table_failed)
+    }
+
+    /// Gives up the turn.
+    pub(super) async fn end_turn(&self) -> Result<(), HostError> {
+        self.write(vec![delete(turn_key())])
+            .await
+            .map_err(table_failed)
+    }
+
+    fn turn(&self, condition: Condition) -> Result<Write, HostError> {
+        put(turn_key(), &(), Some(self.now().plus(TURN)), condition)
     }
 
     /// Notes that functions of which nothing is recorded are to be found and deleted, too.
@@ -345,6 +375,10 @@ fn work_key(name: &FunctionName) -> Key {
 
 fn preparation_key(name: &FunctionName) -> Key {
     Key::new(PREPARATIONS, name.as_str())
+}
+
+fn turn_key() -> Key {
+    Key::new("FT", "turn")
 }
 
 fn find_key() -> Key {

@@ -4,6 +4,7 @@
 //! waits in the table, and one worker at a time does it, so that a burst queues.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_lambda::Client;
@@ -37,6 +38,9 @@ const BATCH: usize = 25;
 
 /// The longest pause before Lambda is asked again for what it had no room for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often a worker says that it is at work: often enough for the turn to be kept.
+const TURN_IS_KEPT_EVERY: Duration = Duration::from_secs(8);
 
 /// What came of one call.
 enum Called {
@@ -89,6 +93,8 @@ pub(super) struct Worker<'a> {
     pub(super) client: &'a Client,
     pub(super) records: &'a Records,
     pub(super) settings: &'a FunctionSettings,
+    /// When the turn was last kept.
+    pub(super) kept: Mutex<Instant>,
 }
 
 impl Worker<'_> {
@@ -112,6 +118,7 @@ impl Worker<'_> {
                     ..
                 } => return refused.map_or(Ok(true), Err),
                 Round { done: 0, .. } => {
+                    self.keep_turn().await?;
                     tokio::time::sleep(pause).await;
                     pause = longer(pause);
                 }
@@ -169,8 +176,8 @@ impl Worker<'_> {
                         .await
                 };
                 let set_rules = async || self.set_invocation_rules(name).await;
-                let made = match repeat(until, create).await {
-                    Ok(()) => repeat(until, set_rules).await,
+                let made = match self.repeat(until, create).await? {
+                    Ok(()) => self.repeat(until, set_rules).await?,
                     undone => undone,
                 };
                 Some(match made {
@@ -190,13 +197,56 @@ impl Worker<'_> {
                     }
                 })
             }
-            Work::Delete => match repeat(until, async || self.delete(name).await).await {
-                Ok(()) => None,
-                undone => return Ok(undone),
-            },
+            Work::Delete => {
+                let delete = async || self.delete(name).await;
+                match self.repeat(until, delete).await? {
+                    Ok(()) => None,
+                    undone => return Ok(undone),
+                }
+            }
         };
         self.records.done(name, version, outcome.as_ref()).await?;
         Ok(Ok(()))
+    }
+
+    /// Calls, at Lambda's pace, until it has room or the time is used up. The turn is kept
+    /// meanwhile.
+    async fn repeat(
+        &self,
+        until: Instant,
+        call: impl AsyncFn() -> Called,
+    ) -> Result<Result<(), Undone>, HostError> {
+        let mut pause = PACE;
+        loop {
+            self.keep_turn().await?;
+            tokio::time::sleep(pause).await;
+            return Ok(match call().await {
+                Called::Done => Ok(()),
+                Called::Throttled if Instant::now() < until => {
+                    pause = longer(pause);
+                    continue;
+                }
+                Called::Throttled | Called::Busy => Err(Undone::Left),
+                Called::Refused(refusal) => Err(Undone::Refused(refusal)),
+            });
+        }
+    }
+
+    /// Says now and then that this worker still has the turn.
+    async fn keep_turn(&self) -> Result<(), HostError> {
+        let now = Instant::now();
+        let is_due = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = now.duration_since(*kept) >= TURN_IS_KEPT_EVERY;
+            if is_due {
+                *kept = now;
+            }
+            is_due
+        };
+        if is_due {
+            self.records.keep_turn().await?;
+        }
+        Ok(())
     }
 
     async fn create(
@@ -357,20 +407,6 @@ impl Worker<'_> {
             self.records.ask(&made.name, &Work::Delete).await?;
         }
         self.records.ask_to_find(false).await
-    }
-}
-
-/// Calls, at Lambda's pace, until it has room or the time is used up.
-async fn repeat(until: Instant, call: impl AsyncFn() -> Called) -> Result<(), Undone> {
-    let mut pause = PACE;
-    loop {
-        tokio::time::sleep(pause).await;
-        match call().await {
-            Called::Done => return Ok(()),
-            Called::Throttled if Instant::now() < until => pause = longer(pause),
-            Called::Throttled | Called::Busy => return Err(Undone::Left),
-            Called::Refused(refusal) => return Err(Undone::Refused(refusal)),
-        }
     }
 }
 

@@ -367,6 +367,47 @@ async fn what_lambda_has_no_room_for_is_made_when_it_has() {
     assert_eq!(host.prepared(&function, Duration::ZERO).await, Ok(true));
 }
 
+#[tokio::test]
+async fn one_worker_has_the_turn_until_it_ends_or_says_nothing_more() {
+    let (meter, sdk) = behind_a_meter().await;
+    let settings = settings(variable("SOCKERLESS_TEST_ROLE"));
+    let first = host_at(&sdk, "turn", settings.clone());
+    let (other_meter, sdk) = behind_a_meter().await;
+    let clock = Arc::new(Forward::default());
+    let second = LambdaHost::new(
+        &sdk,
+        Arc::new(Apart::of(&sdk, "turn")),
+        Arc::clone(&clock) as Arc<_>,
+        Arc::new(NamedAfterDigest::default()),
+        settings,
+    );
+    const CREATE: &str = "POST /2015-03-31/functions ";
+    meter.refuse(CREATE, usize::MAX, (429, "TooManyRequestsException"));
+    first.ensure(&shape_of(TURN)).await.unwrap();
+    let mut working = Box::pin(first.work(LIMIT));
+    // It goes on for as long as Lambda has no room.
+    while !meter.asked().iter().any(|asked| asked == CREATE.trim_end()) {
+        let step = tokio::time::timeout(Duration::from_millis(50), &mut working).await;
+        assert!(step.is_err(), "{step:?}");
+    }
+    second.work(LIMIT).await.unwrap();
+    let asked = other_meter.asked();
+    assert!(
+        !asked.iter().any(|asked| asked == CREATE.trim_end()),
+        "{asked:?}"
+    );
+    assert_eq!(second.count().await, Ok((0, 1)));
+    // It dies.
+    drop(working);
+    second.work(LIMIT).await.unwrap();
+    assert_eq!(second.count().await, Ok((0, 1)));
+    clock.0.store(1, Ordering::SeqCst);
+    second.work(LIMIT).await.unwrap();
+    assert_eq!(second.count().await, Ok((1, 0)));
+}
+
+const TURN: &str = "sha256:0000000000000000000000000000000000000000000000000000000000007540";
+
 const THROTTLED: &str = "sha256:00000000000000000000000000000000000000000000000000007407771e4d00";
 
 #[tokio::test]
