@@ -88,7 +88,6 @@ REASONS = {
     "lambda:TagResource": "asked with CreateFunction, for its tags",
     "logs:CreateLogStream": "Lambda's own doing, in the function's role",
     "logs:PutLogEvents": "Lambda's own doing, in the function's role",
-    "logs:GetLogEvents": "for agents that died where Lambda names their log stream; the emulator names none to image functions (a contract test reads one)",
     "sts:AssumeRole": "Lambda's and the scheduler's own doing",
     "dynamodb:ConditionCheckItem": "a condition on an item that is not written: when images are tagged and removed at once",
 }

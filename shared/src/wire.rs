@@ -79,8 +79,19 @@ const DROPPED_NAMES: [&str; 8] = [
 
 /// GET, answered with [`Status`].
 pub const STATUS_PATH: &str = "/_sockerless/status";
+/// GET, answered with a list of [`Check`].
+pub const CHECKS_PATH: &str = "/_sockerless/checks";
 /// POST with [`DestroyFunctions`], answered with [`Status`].
 pub const DESTROY_FUNCTIONS_PATH: &str = "/_sockerless/destroy-functions";
+
+/// One thing that the control function has to be allowed to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// With what: a word.
+    pub what: String,
+    /// Why it cannot, if so.
+    pub problem: Option<String>,
+}
 
 /// What `sockerless doctor` asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,6 +44,8 @@ pub struct Plane {
     pub control: Arc<Control>,
     /// What its containers are.
     pub host: Arc<LambdaHost>,
+    /// Where its images are.
+    pub registry: Arc<EcrRegistry>,
     /// What ECR fetches for it.
     pub cached: Arc<CachedImages>,
     /// What it does later.
@@ -108,7 +110,7 @@ impl Plane {
         ));
         let images = Images::new(
             Catalog::new(Arc::clone(&table)),
-            registry,
+            Arc::clone(&registry) as Arc<_>,
             layers,
             Arc::clone(&environment),
             platform(settings.architecture),
@@ -153,6 +155,7 @@ impl Plane {
         Ok(Self {
             control: Arc::new(Control::new(parts, config)),
             host,
+            registry,
             cached,
             jobs,
             environment,

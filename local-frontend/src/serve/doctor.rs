@@ -10,7 +10,7 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Full};
 use sockerless_shared::protocol::VERSION;
 use sockerless_shared::protocol::control::{ConnectQuery, ControlToFrontend, FrontendMessage};
-use sockerless_shared::wire::{self, Status};
+use sockerless_shared::wire::{self, Check, Status};
 use thiserror::Error;
 
 use super::{ConnectError, Connection, HttpControlPlane, WebSocketDial, control_plane};
@@ -71,6 +71,7 @@ pub async fn doctor(config: &ControlConfig) -> Result<(), DoctorError> {
         findings.note("clock", skew(date, SystemTime::now()));
         let status = findings.note("permission and versions", status(&control).await);
         if status.is_some() {
+            may_do(&mut findings, &control).await;
             findings.note("relay", relay(&control, connection).await);
         }
     }
@@ -132,7 +133,10 @@ fn skew(date: Option<String>, now: SystemTime) -> Result<(String, ()), String> {
         .as_deref()
         .and_then(|date| httpdate::parse_http_date(date).ok())
     else {
-        return Ok(("the other side does not say what time it is".to_owned(), ()));
+        return Err(
+            "whoever answers does not say what time it is, as AWS does: is the URL what `terraform output control_url` prints?"
+                .to_owned(),
+        );
     };
     let (skew, ahead) = match now.duration_since(theirs) {
         Ok(skew) => (skew, "ahead"),
@@ -168,6 +172,28 @@ async fn status(control: &HttpControlPlane) -> Result<(String, Status), String> 
             "{text}: this is older: install the `sockerless` that the control plane was deployed from"
         )),
         Ordering::Equal => Ok((text, status)),
+    }
+}
+
+/// What the control function may do, tried there.
+async fn may_do(findings: &mut Findings, control: &HttpControlPlane) {
+    let checks: Result<Vec<Check>, _> = control.own("GET", wire::CHECKS_PATH, Bytes::new()).await;
+    let checks = match checks {
+        Ok(checks) => checks,
+        Err(error) => {
+            findings.note::<()>("control function", Err(error.to_string()));
+            return;
+        }
+    };
+    for Check { what, problem } in checks {
+        let outcome = match problem {
+            None => Ok(("the control function may use it".to_owned(), ())),
+            Some(problem) => Err(format!(
+                "{problem}: deploy again, which gives the control function the policies of the \
+                 deployment (`terraform plan` shows what else has changed)"
+            )),
+        };
+        findings.note(&what, outcome);
     }
 }
 
@@ -232,6 +258,6 @@ mod tests {
         assert!(behind.contains("600 s behind"), "{behind}");
         let ahead = skew(date(), noon + Duration::from_secs(3600)).unwrap_err();
         assert!(ahead.contains("3600 s ahead"), "{ahead}");
-        assert!(skew(None, noon).is_ok());
+        assert!(skew(None, noon).is_err());
     }
 }

@@ -98,6 +98,7 @@ impl Plane {
                 json(&BlobUrl { blob, url })
             }
             ("GET", wire::STATUS_PATH) => json(&self.status(namespace).await?),
+            ("GET", wire::CHECKS_PATH) => json(&self.checks().await),
             ("POST", wire::DESTROY_FUNCTIONS_PATH) => {
                 let DestroyFunctions { force } = serde_json::from_slice(inline(request))
                     .map_err(|error| ApiError::new(400, error.to_string()))?;

@@ -2,6 +2,7 @@
 //! messages from the WebSocket API, Lambda's word on failed invocations, its own
 //! jobs, and its schedule.
 
+mod checks;
 mod http;
 mod websocket;
 

@@ -235,6 +235,35 @@ impl LambdaHost {
         Ok((made, waiting + finding))
     }
 
+    /// Whether functions can be looked at and invoked.
+    ///
+    /// # Errors
+    /// See [`HostError`]: where they cannot.
+    pub async fn check_functions(&self) -> Result<(), HostError> {
+        let nobody = "skls-check"
+            .parse()
+            .map_err(|_| HostError::Failed("no name of a function".to_owned()))?;
+        wait::look(&self.client, &nobody).await?;
+        for function in [&self.settings.control, &self.settings.worker] {
+            self.client
+                .invoke()
+                .function_name(function)
+                .invocation_type(InvocationType::DryRun)
+                .send()
+                .await
+                .map_err(|error| failed("invoke", function, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the logs of containers can be read.
+    ///
+    /// # Errors
+    /// See [`HostError`]: where they cannot.
+    pub async fn check_logs(&self) -> Result<(), HostError> {
+        self.logs.tail("check", 1).await.map(|_| ())
+    }
+
     fn worker(&self) -> Worker<'_> {
         Worker {
             client: &self.client,
@@ -548,7 +577,8 @@ fn in_mib(mib: u32) -> i32 {
 fn throttled() -> HostError {
     HostError::Throttled(
         "Lambda takes no more requests at the moment (15 a second for the whole account to create and delete, \
-         and the account's concurrency to run): try again in a few seconds"
+         and the account's concurrency to run): try again in a few seconds, or ask AWS for more (Service Quotas, \
+         \"Concurrent executions\")"
             .to_owned(),
     )
 }
