@@ -108,7 +108,8 @@ impl Control {
                     // Whatever it takes, it is not put off again.
                     peer: None,
                 };
-                router::carry_out(self, &namespace, request, answer).await
+                // All that a request may do is within it.
+                Box::pin(router::carry_out(self, &namespace, request, answer)).await
             }
             Job::Commit { commit, answer } => commits::carry_out(self, &commit, answer).await,
             Job::Start {

@@ -76,7 +76,7 @@ impl Plane {
         match Kind::of(&event).ok_or(EventError::Unknown)? {
             Kind::Http => {
                 let request: ApiGatewayV2httpRequest = serde_json::from_value(event)?;
-                let response = self.http(request).await;
+                let response = Box::pin(self.http(request)).await;
                 Ok(serde_json::to_value(response)?)
             }
             Kind::WebSocket => {
@@ -98,7 +98,7 @@ impl Plane {
                         turn,
                     } => {
                         let delay = Duration::from_millis(delay_ms);
-                        self.job(work, delay, turn, left).await?;
+                        Box::pin(self.job(work, delay, turn, left)).await?;
                     }
                     OwnEvent::Prepare { shape } => self
                         .host
