@@ -1,5 +1,8 @@
 //! The control function: what Lambda runs.
 
+// The future of an event has in it those of all that may follow from it.
+#![recursion_limit = "256"]
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
