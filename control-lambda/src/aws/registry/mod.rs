@@ -200,10 +200,16 @@ impl Registry for EcrRegistry {
         let response = self.client.send(request, Bytes::new()).await?;
         match response.status() {
             StatusCode::CREATED => Ok(true),
-            // The account does not allow it, or it is not there: an upload has been begun
-            // instead, which ECR forgets.
+            // The account has not enabled it, the repository is a cache's, or it is not there
+            // (Amazon ECR User Guide, "Blob mounting"): an upload has been begun instead, which
+            // ECR forgets.
             StatusCode::ACCEPTED => Ok(false),
-            _ => Err(client::unexpected("take a blob from another repository", response).await),
+            // Its bytes are fetched then, as from any other registry.
+            _ => {
+                let why = client::unexpected("take a blob from another repository", response);
+                tracing::info!(repository, why = %why.await, "fetched instead");
+                Ok(false)
+            }
         }
     }
 
