@@ -206,8 +206,9 @@ impl Registry for EcrRegistry {
             StatusCode::ACCEPTED => Ok(false),
             // Its bytes are fetched then, as from any other registry.
             _ => {
-                let why = client::unexpected("take a blob from another repository", response);
-                tracing::info!(repository, why = %why.await, "fetched instead");
+                let what = "take a blob from another repository";
+                let why = client::unexpected(what, response).await;
+                tracing::info!(repository, %why, "fetched instead");
                 Ok(false)
             }
         }

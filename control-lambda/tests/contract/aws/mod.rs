@@ -132,6 +132,12 @@ mod registry {
         assert_eq!(mount(&digest, host).await, Ok(true));
         assert_eq!(registry.stat_blob(&digest).await, Ok(Some(4096)));
         assert_eq!(mount(&Digest::of(b"nothing"), host).await, Ok(false));
+        // One that refuses it is no reason to fail: the bytes are fetched then.
+        let meter = Meter::before(&invocation::emulator()).await;
+        let refusing = invocation::at(&meter.address, b"agent").await.registry;
+        meter.refuse("POST /v2/", 1, (403, "DENIED"));
+        let refused = refusing.mount_blob(&digest, &meter.address, "other").await;
+        assert_eq!(refused, Ok(false));
     }
 
     #[tokio::test]
