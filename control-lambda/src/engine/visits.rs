@@ -18,7 +18,7 @@ use sockerless_shared::timestamp::Timestamp;
 use super::apply::LONGEST_QUEUED;
 use super::{Control, EngineError, settle};
 use crate::ports::blobs::{BlobError, BlobName};
-use crate::ports::function_host::InvocationEnd;
+use crate::ports::function_host::{HostError, InvocationEnd};
 use crate::store::containers::{Container, Files};
 use crate::store::runs::{Commit, PendingCommand, RunRecord, Visit};
 use crate::store::waiters::{AGENTS, Wait};
@@ -99,10 +99,10 @@ impl Control {
         };
         let kept = self.kept_files(container, run, deadline).await?;
         let begun = match self.present_function(container).await {
-            // One that nobody has used for long is made again. Where that takes longer, the
-            // invocation is refused with a sentence.
+            // One that nobody has used for long is made again; where that takes longer, it is
+            // said.
             Ok(function) => match self.host.prepared(&function, PATIENCE).await {
-                Ok(_) => {
+                Ok(true) => {
                     self.hand_over(
                         container,
                         &function,
@@ -114,6 +114,7 @@ impl Control {
                     )
                     .await
                 }
+                Ok(false) => Err(HostError::Preparing(function).into()),
                 Err(error) => Err(error.into()),
             },
             Err(error) => Err(error),

@@ -136,12 +136,12 @@ impl Plane {
     /// Takes Lambda's word on an invocation that failed. Done twice, it finds the run ended.
     async fn failed_invocation(&self, record: &FailureRecord) -> Result<(), EngineError> {
         let run = record.run();
-        // A run of which nothing is known any more needs no sentence.
-        if let Some(memory_mib) = self.control.memory_of(run).await? {
-            self.control
-                .platform_report(run, record.end(memory_mib))
-                .await?;
-        }
+        // Of a container that is gone there is nobody to read the sentence, but those who wait for a
+        // visit to it are answered.
+        let memory_mib = self.control.memory_of(run).await?.unwrap_or_default();
+        self.control
+            .platform_report(run, record.end(memory_mib))
+            .await?;
         self.control.free_environment(run).await
     }
 

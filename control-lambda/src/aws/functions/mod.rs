@@ -387,8 +387,14 @@ impl FunctionHost for LambdaHost {
         }
         match known {
             Some(Function::Made { used }) => {
-                if self.records.now() > used.plus(USE_IS_NOTED_EVERY) {
-                    self.records.used(&name).await?;
+                if self.records.now() > used.plus(USE_IS_NOTED_EVERY)
+                    && !self.records.used(&name).await?
+                {
+                    // The sweep was quicker.
+                    self.set_ready(&name, false);
+                    let work = make_of(shape, image.uri, architecture);
+                    self.records.ask_to_make(&name, &work).await?;
+                    self.wake_worker().await?;
                 }
             }
             Some(Function::Failed { reason, .. }) => return Err(HostError::Failed(reason)),
@@ -436,9 +442,7 @@ impl FunctionHost for LambdaHost {
                     State::Failed(reason) => {
                         // Of no use to anybody: whoever tries again gets another.
                         self.delete(function).await?;
-                        return Err(HostError::Failed(format!(
-                            "Lambda cannot run the image ({reason}): start the container again, and another function is made of it"
-                        )));
+                        return Err(HostError::Failed(cannot_run(&reason)));
                     }
                 }
             }
@@ -568,6 +572,13 @@ fn make_of(shape: &FunctionShape, uri: String, architecture: Architecture) -> Wo
         memory_mib: shape.memory_mib,
         tmp_mib: shape.tmp_mib,
     }
+}
+
+/// What is said of a function that Lambda calls failed.
+fn cannot_run(reason: &str) -> String {
+    format!(
+        "Lambda cannot run the image ({reason}): start the container again, and another function is made of it"
+    )
 }
 
 fn in_mib(mib: u32) -> i32 {

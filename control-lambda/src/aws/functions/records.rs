@@ -278,13 +278,13 @@ impl Records {
             .map_err(table_failed)
     }
 
-    /// Notes that a function was asked for.
-    pub(super) async fn used(&self, name: &FunctionName) -> Result<(), HostError> {
+    /// Notes that a function was asked for; whether it was still there.
+    pub(super) async fn used(&self, name: &FunctionName) -> Result<bool, HostError> {
         let made = Function::Made { used: self.now() };
         let write = put(function_key(name), &made, None, Condition::Present)?;
         match self.write(vec![write]).await {
-            // It was deleted meanwhile, which whoever invokes it will notice.
-            Ok(()) | Err(TableError::Conflict { .. }) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(TableError::Conflict { .. }) => Ok(false),
             Err(error) => Err(table_failed(error)),
         }
     }

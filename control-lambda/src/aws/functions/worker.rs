@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::records::{Function, Records, Work};
 use super::wait::{self, State};
-use super::{FunctionSettings, failed, in_mib};
+use super::{FunctionSettings, cannot_run, failed, in_mib};
 use crate::aws::sdk::describe;
 use crate::ports::function_host::{Architecture, HostError};
 
@@ -319,8 +319,10 @@ impl Worker<'_> {
         match wait::look(self.client, name).await {
             Ok(State::Pending | State::Active) => Called::Done,
             Ok(State::Absent) => Called::Busy,
-            Ok(State::Failed(_)) => match self.delete(name).await {
-                Called::Done | Called::Busy => Called::Busy,
+            // Of no use to anybody. Another would fail as it did: whether to try is not for the queue.
+            Ok(State::Failed(reason)) => match self.delete(name).await {
+                Called::Done => Called::Refused(cannot_run(&reason).into()),
+                Called::Busy => Called::Busy,
                 other @ (Called::Throttled | Called::Refused(_)) => other,
             },
             Err(error) => Called::Refused(error.to_string().into()),
