@@ -44,10 +44,8 @@ impl Plane {
         .into()
     }
 
-    fn random_blob(&self) -> BlobId {
-        let mut id = [0; BlobId::BYTES];
-        self.environment.fill_random(&mut id);
-        BlobId::from_random(id)
+    pub(super) fn random_blob(&self) -> BlobId {
+        BlobId::from_random(self.environment.random())
     }
 
     async fn check_table(&self) -> Result<(), String> {

@@ -74,9 +74,7 @@ impl Plane {
                 json(&RelayAccess { token, url })
             }
             ("POST", wire::UPLOADS_PATH) => {
-                let mut id = [0; BlobId::BYTES];
-                self.environment.fill_random(&mut id);
-                let blob = BlobId::from_random(id);
+                let blob = self.random_blob();
                 let url = self
                     .control
                     .blobs()

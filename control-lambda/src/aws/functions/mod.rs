@@ -385,29 +385,25 @@ impl FunctionHost for LambdaHost {
             image = self.images.find(&shape.image, architecture).await?;
             known = None;
         }
+        if let Some(Function::Made { used }) = &known
+            && self.records.now() > used.plus(USE_IS_NOTED_EVERY)
+            && !self.records.used(&name).await?
+        {
+            // The sweep was quicker.
+            known = None;
+        }
+        if known.is_none() {
+            self.set_ready(&name, false);
+        }
         match known {
-            Some(Function::Made { used }) => {
-                if self.records.now() > used.plus(USE_IS_NOTED_EVERY)
-                    && !self.records.used(&name).await?
-                {
-                    // The sweep was quicker.
-                    self.set_ready(&name, false);
-                    let work = make_of(shape, image.uri, architecture);
-                    self.records.ask_to_make(&name, &work).await?;
-                    self.wake_worker().await?;
-                }
-            }
+            Some(Function::Made { .. }) => {}
             Some(Function::Failed { reason, .. }) => return Err(HostError::Failed(reason)),
             None if image.ready => {
-                self.set_ready(&name, false);
                 let work = make_of(shape, image.uri, architecture);
                 self.records.ask_to_make(&name, &work).await?;
                 self.wake_worker().await?;
             }
-            None => {
-                self.set_ready(&name, false);
-                self.begin_preparation(&name, shape).await?;
-            }
+            None => self.begin_preparation(&name, shape).await?,
         }
         Ok(EnsuredFunction {
             name,
